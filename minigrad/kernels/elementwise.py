@@ -1,0 +1,205 @@
+"""Elementwise kernels: one pass, one output, any layout in, a fresh C-contiguous array out.
+
+Each function is a formula (see :func:`mapped`) run over arrays of one shape and one dtype (float32 or float64).
+Operands are never written; an option (a slope, a scale) travels as an array of one element. Formulas that are plain
+arithmetic use no fma, so that the same formula in NumPy has the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minigrad.kernels import jit
+from minigrad.kernels import vector_math as vm
+from minigrad.kernels.simd import Term, formula, load, store, where, width
+
+Array = NDArray[Any]
+
+# Loop and call differ between operations in their operands only.
+_SOURCE = """
+def loop({operands}, out, n):
+    for i in range(0, n, width(out)):
+        store(out, i, n, formula({lanes}))
+
+def {name}({operands}):
+    dtype = {first}.dtype
+    out = empty({first}.shape, dtype)
+    kernel[dtype]({flat}, out.ravel(), out.size)
+    return out
+"""
+
+
+@lru_cache(maxsize=1024)
+def _cached_number(value: float, dtype: np.dtype[Any]) -> Array:
+    array = np.full(1, value, dtype)
+    array.flags.writeable = False
+    return array
+
+
+def _number(value: float, dtype: np.dtype[Any]) -> Array:
+    return _cached_number(value, dtype) if value else np.full(1, value, dtype)  # 0.0 == -0.0, but their bits differ
+
+
+def mapped(text: Callable[..., Term], options: int = 0) -> Any:
+    """The formula ``text`` as a function of arrays; its last ``options`` parameters are numbers.
+
+    The arrays share one shape and one dtype, in any layout; the result is a new C-contiguous array. The attribute
+    ``kernel`` is the compiled loop: the arrays flat, each number as an array of one element, the output; and n.
+    """
+    name, operands = text.__name__.strip("_"), text.__code__.co_varnames[: text.__code__.co_argcount]
+    arrays, numbers = operands[: len(operands) - options], operands[len(operands) - options :]
+    lanes = [f"load({a}, i, n, 0.0)" for a in arrays]
+    source = _SOURCE.format(
+        name=name,
+        operands=", ".join(operands),
+        first=arrays[0],
+        lanes=", ".join(lanes + [f"{b}[0]" for b in numbers]),
+        flat=", ".join([f"{a}.ravel()" for a in arrays] + [f"number({b}, dtype)" for b in numbers]),
+    )
+    scope: dict[str, Any] = {"__name__": __name__, "formula": formula(text), "load": load, "store": store}
+    scope |= {"width": width, "empty": np.empty, "number": _number}
+    exec(compile(source, __file__, "exec"), scope)
+    scope["loop"].__name__ = scope["loop"].__qualname__ = f"{name}_loop"  # the name in the cache
+    call = scope[name]
+    call.__doc__ = text.__doc__
+    call.kernel = scope["kernel"] = jit.kernel("T" * (len(operands) + 1), ints=1)(scope["loop"])
+    return call
+
+
+exp, expm1, log, log1p = mapped(vm.exp), mapped(vm.expm1), mapped(vm.log), mapped(vm.log1p)
+sin, cos, tanh, sigmoid = mapped(vm.sin), mapped(vm.cos), mapped(vm.tanh), mapped(vm.sigmoid)
+softplus, erf = mapped(vm.softplus), mapped(vm.erf)
+
+_SELU_SCALE, _SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+_SQRT_HALF, _SQRT_2_OVER_PI, _ONE_OVER_SQRT_2PI = 0.7071067811865476, 0.7978845608028654, 0.3989422804014327
+
+
+@mapped
+def tanh_vjp(g: Term, y: Term) -> Term:
+    """(g + g y)(1 - y), from y = tanh x."""
+    return (g + g * y) * (1.0 - y)
+
+
+@mapped
+def sigmoid_vjp(g: Term, y: Term) -> Term:
+    """(g y)(1 - y), from y = sigmoid x."""
+    return (g * y) * (1.0 - y)
+
+
+@mapped
+def relu(x: Term) -> Term:
+    """max(x, 0): NaN stays NaN, -0 becomes 0."""
+    return where(x <= 0.0, 0.0, x)
+
+
+@mapped
+def relu_vjp(g: Term, y: Term) -> Term:
+    """g where y > 0 (or y is NaN), else 0."""
+    return where(y <= 0.0, 0.0, g)
+
+
+def _leaky_relu(x: Term, slope: Term) -> Term:
+    """x where x > 0, else slope x."""
+    return where(x > 0.0, x, slope * x)
+
+
+def _leaky_relu_vjp(g: Term, x: Term, slope: Term) -> Term:
+    """g where x > 0, else slope g."""
+    return where(x > 0.0, g, slope * g)
+
+
+def _elu(x: Term, alpha: Term) -> Term:
+    """x where x > 0, else alpha (e^x - 1)."""
+    return where(x > 0.0, x, alpha * vm.expm1(x))
+
+
+def _elu_vjp(g: Term, x: Term, alpha: Term) -> Term:
+    """g where x > 0, else g alpha e^x."""
+    return where(x > 0.0, g, (g * alpha) * vm.exp(x))
+
+
+leaky_relu, leaky_relu_vjp = mapped(_leaky_relu, options=1), mapped(_leaky_relu_vjp, options=1)
+elu, elu_vjp = mapped(_elu, options=1), mapped(_elu_vjp, options=1)
+
+
+@mapped
+def selu(x: Term) -> Term:
+    """scale x where x > 0, else scale alpha (e^x - 1); the constants of Klambauer et al., 2017."""
+    return where(x > 0.0, x * _SELU_SCALE, vm.expm1(x) * (_SELU_SCALE * _SELU_ALPHA))
+
+
+@mapped
+def selu_vjp(g: Term, x: Term) -> Term:
+    """g scale where x > 0, else g scale alpha e^x."""
+    return where(x > 0.0, g * _SELU_SCALE, (g * (_SELU_SCALE * _SELU_ALPHA)) * vm.exp(x))
+
+
+@mapped
+def silu(x: Term) -> Term:
+    """x sigmoid(x)."""
+    return x * vm.sigmoid(x)
+
+
+@mapped
+def silu_vjp(g: Term, x: Term) -> Term:
+    """g (s + (x s)(1 - s)), s = sigmoid(x)."""
+    s = vm.sigmoid(x)
+    return g * (s + (x * s) * (1.0 - s))
+
+
+@mapped
+def softplus_vjp(g: Term, x: Term) -> Term:
+    """g sigmoid(x)."""
+    return g * vm.sigmoid(x)
+
+
+@mapped
+def _gelu_exact(x: Term) -> Term:
+    """(0.5 x)(1 + erf(x / sqrt 2))."""
+    return (x * 0.5) * (vm.erf(x * _SQRT_HALF) + 1.0)
+
+
+@mapped
+def _gelu_exact_vjp(g: Term, x: Term) -> Term:
+    """g (Phi + x phi): the normal distribution and its density."""
+    cumulative = (vm.erf(x * _SQRT_HALF) + 1.0) * 0.5
+    return g * (cumulative + x * (vm.exp(x * x * -0.5) * _ONE_OVER_SQRT_2PI))
+
+
+def _inner(x: Term) -> Term:
+    return (x + x * x * x * 0.044715) * _SQRT_2_OVER_PI
+
+
+@mapped
+def _gelu_tanh(x: Term) -> Term:
+    """(0.5 x)(1 + tanh(sqrt(2 / pi)(x + 0.044715 x^3)))."""
+    return (x * 0.5) * (vm.tanh(_inner(x)) + 1.0)
+
+
+@mapped
+def _gelu_tanh_vjp(g: Term, x: Term) -> Term:
+    """g times the derivative of the tanh form."""
+    t = vm.tanh(_inner(x))
+    slope = (x * x * (3 * 0.044715) + 1.0) * _SQRT_2_OVER_PI
+    return g * ((t + 1.0) * 0.5 + (x * 0.5) * (((t + 1.0) * (1.0 - t)) * slope))
+
+
+def _is_tanh(approximate: str) -> bool:
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"approximate must be 'none' or 'tanh', got {approximate!r}")
+    return approximate == "tanh"
+
+
+def gelu(x: Array, approximate: str = "none") -> Array:
+    """x times the normal distribution function, or its tanh form (PyTorch's definitions)."""
+    return (_gelu_tanh if _is_tanh(approximate) else _gelu_exact)(x)
+
+
+def gelu_vjp(g: Array, x: Array, approximate: str = "none") -> Array:
+    """g times the derivative of :func:`gelu` at x."""
+    return (_gelu_tanh_vjp if _is_tanh(approximate) else _gelu_exact_vjp)(g, x)

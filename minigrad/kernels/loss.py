@@ -1,0 +1,144 @@
+"""Fused losses and their derivatives, in the stable forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minigrad.kernels import vector_math as vm
+from minigrad.kernels.elementwise import mapped
+from minigrad.kernels.jit import kernel
+from minigrad.kernels.reduction import DEPTH, log_sum_exp, row_square_distance, row_sum
+from minigrad.kernels.simd import Term, formula, load, offset, scratch, store, where, width
+
+Array = NDArray[Any]
+
+
+@kernel("TiTTTT", ints=3)
+def _cross_entropy(
+    logits: Any, target: Any, weight: Any, losses: Any, lse: Any, out: Any, n: Any, c: Any, weighted: Any
+) -> None:
+    """losses[i] = weight[t] (lse[i] - logits[i, t]), t = target[i]; weight is read if ``weighted``.
+
+    out = [their sum, 0], or [?, 1] as soon as a class is out of range.
+    """
+    stack = scratch(logits, DEPTH)
+    out[1] = 0.0
+    for i in range(n):
+        t = target[i]
+        if t < 0 or t >= c:
+            out[1] = 1.0
+            return
+        lse[i] = log_sum_exp(offset(logits, i * c), c, stack)
+        value = lse[i] - logits[i * c + t]
+        losses[i] = weight[t] * value if weighted else value
+    out[0] = row_sum(losses, losses, 0.0, n, stack)
+
+
+@formula
+def _softmax_less(x: Term, lse: Term, scale: Term) -> Term:
+    return scale * vm.exp(x - lse)
+
+
+@formula
+def _quotient(total: Term, n: Term) -> Term:
+    return total / n
+
+
+@kernel("TTiTTT", ints=5)
+def _cross_entropy_vjp(
+    g: Any, logits: Any, target: Any, lse: Any, weight: Any, out: Any,
+    step: Any, n: Any, c: Any, weighted: Any, divisor: Any,
+) -> None:  # fmt: skip
+    """out[i, j] = g[i step] / divisor weight[t] (exp(logits[i, j] - lse[i]) - [j == t]), t = target[i]."""
+    w = width(g)
+    for i in range(n):
+        t, p, q = target[i], offset(logits, i * c), offset(out, i * c)
+        share = _quotient(g[i * step], float(divisor)) if divisor > 1 else g[i * step]
+        scale = share * weight[t] if weighted else share
+        for j in range(0, c, w):
+            store(q, j, c, _softmax_less(load(p, j, c, 0.0), lse[i], scale))
+        q[t] = _at_target(p[t], lse[i], scale)
+
+
+@formula
+def _at_target(x: Term, lse: Term, scale: Term) -> Term:
+    return scale * (vm.exp(x - lse) - 1.0)
+
+
+def cross_entropy(logits: Array, target: Array, weight: Array | None = None) -> tuple[Array, Array, Any]:
+    """(losses, lse, sum): losses[i] = weight[t] (lse[i] - logits[i, t]) with t = target[i]; both (n,), and a number.
+
+    ``logits`` (n, c), ``target`` (n,) int64, ``weight`` (c,) or None. IndexError for a class outside 0..c-1.
+    """
+    (n, c), dtype = logits.shape, logits.dtype
+    losses, lse, out = np.empty(n, dtype), np.empty(n, dtype), np.empty(2, dtype)
+    w = lse if weight is None else weight.ravel()
+    _cross_entropy[dtype](logits.ravel(), target.ravel(), w, losses, lse, out, n, c, weight is not None)
+    if out[1]:
+        raise IndexError(f"a class lies outside 0 to {c - 1}")
+    return losses, lse, out[0]
+
+
+def cross_entropy_vjp(
+    g: Array, logits: Array, target: Array, lse: Array, weight: Array | None = None, divisor: int = 1
+) -> Array:
+    """g[i] / divisor weight[t] (exp(logits[i, j] - lse[i]) - [j == t]), (n, c); ``lse`` (n,), ``g`` (n,) or one."""
+    (n, c), dtype = logits.shape, logits.dtype
+    out = np.empty((n, c), dtype)
+    w = lse.ravel() if weight is None else weight.ravel()
+    arrays = g.ravel(), logits.ravel(), target.ravel(), lse.ravel(), w, out.ravel()
+    _cross_entropy_vjp[dtype](*arrays, int(g.size > 1), n, c, weight is not None, divisor)
+    return out
+
+
+@mapped
+def bce_with_logits(x: Term, t: Term) -> Term:
+    """max(x, 0) - x t + log1p(e^-|x|)."""
+    return (where(x <= 0.0, 0.0, x) - x * t) + vm.log1p(vm.exp(-abs(x)))
+
+
+@mapped
+def bce_with_logits_vjp(g: Term, x: Term, t: Term) -> Term:
+    """g (sigmoid(x) - t): the derivative in x."""
+    return g * (vm.sigmoid(x) - t)
+
+
+@kernel("TTT", ints=1)
+def _mse(a: Any, b: Any, out: Any, n: Any) -> None:
+    """out[0] = sum((a - b)(a - b)) / n."""
+    out[0] = _quotient(row_square_distance(a, b, 0.0, n, scratch(a, DEPTH)), float(n))
+
+
+def mse(a: Array, b: Array) -> Array:
+    """The mean of (a - b)(a - b), 0-d, summed in the promised order over logical C order; NaN over no elements."""
+    out = np.empty((), a.dtype)
+    _mse[a.dtype](a.ravel(), b.ravel(), out.ravel(), a.size)
+    return out
+
+
+@kernel("TTTT", ints=1)
+def _mse_vjp(g: Any, a: Any, b: Any, out: Any, n: Any) -> None:
+    """out = (a - b) (g (2 / n))."""
+    scale = _scale(g[0], 2.0 / n)
+    for i in range(0, n, width(a)):
+        store(out, i, n, _scaled_difference(load(a, i, n, 0.0), load(b, i, n, 0.0), scale))
+
+
+@formula
+def _scale(g: Term, factor: Term) -> Term:
+    return g * factor
+
+
+@formula
+def _scaled_difference(a: Term, b: Term, scale: Term) -> Term:
+    return (a - b) * scale
+
+
+def mse_vjp(g: Array, a: Array, b: Array) -> Array:
+    """(a - b) (g (2 / n)), ``g`` 0-d; 2 / n is rounded to the dtype, then its product with g."""
+    out = np.empty(a.shape, a.dtype)
+    _mse_vjp[a.dtype](g.ravel(), a.ravel(), b.ravel(), out.ravel(), a.size)
+    return out

@@ -1,0 +1,460 @@
+"""Several lanes at once: a vector type for Numba, and formulas that read alike for one lane and for many.
+
+A *formula* is a Python function on :class:`Term`, an LLVM value with operators. Kernels call it on scalars
+(``float32``, ``float64``) or on :class:`Lanes`; all lanes go through the same instructions, so an element's
+bits depend neither on its position nor on the width of the machine's vectors::
+
+    @formula
+    def axpy(a, x, y):
+        return fma(a, x, y)            # in a kernel: axpy(s[0], load(x, i, n), load(y, i, n))
+
+Nothing here knows a fast-math flag: what is written is what is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+
+
+def _host_vector_bytes() -> int:
+    """Bytes in a vector register of the CPU that Numba compiles for (NUMBA_CPU_FEATURES is honoured)."""
+    if config.CPU_FEATURES is not None:
+        has = {name[1:] for name in config.CPU_FEATURES.split(",") if name.startswith("+")}
+    elif config.CPU_NAME is not None and config.CPU_NAME != "host":
+        has = set()
+    else:
+        has = {name for name, present in llvm.get_host_cpu_features().items() if present}
+    return 64 if "avx512f" in has else 32 if "avx" in has else 16
+
+
+#: Bytes in one native vector. Speed depends on it, bits never do.
+VECTOR_BYTES = _host_vector_bytes()
+
+
+class Lanes(types.Type):
+    """The Numba type of ``count`` lanes of ``element`` (float32 or float64)."""
+
+    def __init__(self, element: types.Float, count: int) -> None:
+        self.element, self.count = element, count
+        super().__init__(name=f"Lanes({element} x {count})")
+
+
+def _float(element: types.Float) -> ir.Type:
+    return ir.DoubleType() if element.bitwidth == 64 else ir.FloatType()
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Lanes) -> None:
+        super().__init__(dmm, fe_type, ir.VectorType(_float(fe_type.element), fe_type.count))
+
+
+def native(element: types.Float) -> int:
+    """Lanes of ``element`` in a native vector."""
+    return VECTOR_BYTES // (element.bitwidth // 8)
+
+
+class Term:
+    """An LLVM value, scalar or vector, float or integer, with Python's operators. Comparisons give masks."""
+
+    __slots__ = ("builder", "value")
+
+    def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
+        self.builder, self.value = builder, value
+
+    # -- what it is
+
+    @property
+    def type(self) -> ir.Type:
+        return self.value.type
+
+    @property
+    def element(self) -> ir.Type:
+        return self.type.element if isinstance(self.type, ir.VectorType) else self.type
+
+    @property
+    def is_float(self) -> bool:
+        return isinstance(self.element, ir.FloatType | ir.DoubleType)
+
+    @property
+    def double(self) -> bool:
+        """Whether an element has 64 bits: picks between the tables of the two precisions."""
+        return isinstance(self.element, ir.DoubleType) or self.element == _I64
+
+    def shaped(self, element: ir.Type) -> ir.Type:
+        """The type with as many lanes as this one, of ``element``."""
+        return ir.VectorType(element, self.type.count) if isinstance(self.type, ir.VectorType) else element
+
+    # -- making others
+
+    def like(self, number: Any) -> Term:
+        """``number`` (rounded once to the element type) in every lane; a Term of scalars is spread."""
+        if isinstance(number, Term):
+            return self._spread(number)
+        value = ir.Constant(self.element, float(number) if self.is_float else int(number))
+        if isinstance(self.type, ir.VectorType):
+            value = ir.Constant(self.type, [value] * self.type.count)
+        return Term(self.builder, value)
+
+    def _spread(self, other: Term) -> Term:
+        value = other.value
+        if isinstance(self.type, ir.VectorType) and not isinstance(value.type, ir.VectorType):
+            one = self.builder.insert_element(ir.Constant(self.type, ir.Undefined), value, ir.Constant(_I32, 0))
+            zeros = ir.Constant(ir.VectorType(_I32, self.type.count), None)
+            value = self.builder.shuffle_vector(one, ir.Constant(self.type, ir.Undefined), zeros)
+        return Term(self.builder, value)
+
+    def call(self, name: str, *others: Any) -> Term:
+        """``llvm.<name>`` of this and others of the same type."""
+        kind = f"f{64 if self.double else 32}" if self.is_float else f"i{self.element.width}"
+        if isinstance(self.type, ir.VectorType):
+            kind = f"v{self.type.count}{kind}"
+        values = [self.value, *(self.like(other).value for other in others)]
+        callee = cgutils.get_or_insert_function(
+            self.builder.module, ir.FunctionType(self.type, [self.type] * len(values)), f"llvm.{name}.{kind}"
+        )
+        return Term(self.builder, self.builder.call(callee, values))
+
+    def bits(self) -> Term:
+        """The same bits as integers."""
+        return Term(self.builder, self.builder.bitcast(self.value, self.shaped(_I64 if self.double else _I32)))
+
+    def floats(self) -> Term:
+        """The same bits as floats."""
+        kind = ir.DoubleType() if self.double else ir.FloatType()
+        return Term(self.builder, self.builder.bitcast(self.value, self.shaped(kind)))
+
+    def to_float(self) -> Term:
+        """Integers converted to floats of the same size."""
+        kind = ir.DoubleType() if self.double else ir.FloatType()
+        return Term(self.builder, self.builder.sitofp(self.value, self.shaped(kind)))
+
+    def widened(self) -> Term:
+        """float32 as float64."""
+        return self if self.double else Term(self.builder, self.builder.fpext(self.value, self.shaped(ir.DoubleType())))
+
+    def narrowed(self) -> Term:
+        """float64 rounded to float32."""
+        return Term(self.builder, self.builder.fptrunc(self.value, self.shaped(ir.FloatType())))
+
+    # -- arithmetic
+
+    def _operate(self, float_name: str, int_name: str, other: Any, swap: bool = False) -> Term:
+        if isinstance(other, Term) and isinstance(other.type, ir.VectorType) > isinstance(self.type, ir.VectorType):
+            self = other.like(self)
+        a, b = self, self.like(other)
+        if swap:
+            a, b = b, a
+        operation = getattr(self.builder, float_name if self.is_float else int_name)
+        return Term(self.builder, operation(a.value, b.value))
+
+    def __add__(self, other: Any) -> Term:
+        return self._operate("fadd", "add", other)
+
+    def __sub__(self, other: Any) -> Term:
+        return self._operate("fsub", "sub", other)
+
+    def __rsub__(self, other: Any) -> Term:
+        return self._operate("fsub", "sub", other, swap=True)
+
+    def __mul__(self, other: Any) -> Term:
+        return self._operate("fmul", "mul", other)
+
+    def __truediv__(self, other: Any) -> Term:
+        return self._operate("fdiv", "sdiv", other)
+
+    def __rtruediv__(self, other: Any) -> Term:
+        return self._operate("fdiv", "sdiv", other, swap=True)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __neg__(self) -> Term:
+        return Term(self.builder, self.builder.fneg(self.value))
+
+    def __abs__(self) -> Term:
+        return self.call("fabs")
+
+    def __and__(self, other: Any) -> Term:
+        return self._operate("and_", "and_", other)
+
+    def __or__(self, other: Any) -> Term:
+        return self._operate("or_", "or_", other)
+
+    def __lshift__(self, other: Any) -> Term:
+        return self._operate("shl", "shl", other)
+
+    def __rshift__(self, other: Any) -> Term:
+        return self._operate("ashr", "ashr", other)
+
+    # -- comparison: false where either side is NaN, but for !=
+
+    def _compare(self, sign: str, other: Any) -> Term:
+        b = self.builder
+        compare = b.icmp_signed if not self.is_float else b.fcmp_unordered if sign == "!=" else b.fcmp_ordered
+        return Term(b, compare(sign, self.value, self.like(other).value))
+
+    def __lt__(self, other: Any) -> Term:
+        return self._compare("<", other)
+
+    def __le__(self, other: Any) -> Term:
+        return self._compare("<=", other)
+
+    def __gt__(self, other: Any) -> Term:
+        return self._compare(">", other)
+
+    def __ge__(self, other: Any) -> Term:
+        return self._compare(">=", other)
+
+    def __eq__(self, other: Any) -> Term:  # type: ignore[override]  # lanes compare to a mask
+        return self._compare("==", other)
+
+    def __ne__(self, other: Any) -> Term:  # type: ignore[override]  # the same
+        return self._compare("!=", other)
+
+    __hash__ = None  # type: ignore[assignment]  # as Python does beside __eq__
+
+
+def where(mask: Term, a: Any, b: Any) -> Term:
+    """``a`` where the mask is true, else ``b``; one of them must be a Term of the mask's shape."""
+    shape = a if isinstance(a, Term) and (not isinstance(b, Term) or not isinstance(b.type, ir.VectorType)) else b
+    return Term(mask.builder, mask.builder.select(mask.value, shape.like(a).value, shape.like(b).value))
+
+
+def lookup(table: tuple[float, ...], index: Term) -> Term:
+    """float64 entries of a constant table."""
+    b = index.builder
+    data = cgutils.global_constant(
+        b, "minigrad.table", ir.Constant(ir.ArrayType(ir.DoubleType(), len(table)), [float(v) for v in table])
+    )
+    zero, wide = ir.Constant(_I64, 0), index.shaped(_I64)
+    positions = index.value if index.double else b.sext(index.value, wide)
+    if not isinstance(index.type, ir.VectorType):
+        return Term(b, b.load(b.gep(data, [zero, positions])))
+    entries = ir.Constant(index.shaped(ir.DoubleType()), ir.Undefined)
+    for i in range(index.type.count):
+        at = ir.Constant(_I32, i)
+        entries = b.insert_element(entries, b.load(b.gep(data, [zero, b.extract_element(positions, at)])), at)
+    return Term(b, entries)
+
+
+def _join(builder: ir.IRBuilder, args: list[Any], values: list[Any]) -> list[Term]:
+    """The arguments of a formula as Terms of one shape and precision: that of the first Lanes, or else the first."""
+    main = next((i for i, arg in enumerate(args) if isinstance(arg, Lanes)), 0)
+    shape = Term(builder, values[main])
+    terms = []
+    for value in values:
+        term = Term(builder, value)
+        if term.double != shape.double:  # a Python float among float32
+            term = term.narrowed() if term.double else term.widened()
+        terms.append(shape.like(term))
+    return terms
+
+
+def formula(text: Callable[..., Term]) -> Callable[..., Any]:
+    """Let kernels call ``text``, a Python function on Terms. It stays what it is: other formulas call it, too."""
+
+    class Template(AbstractTemplate):
+        key = text
+
+        def generic(self, args: Any, kws: Any) -> Any:
+            main = next((arg for arg in args if isinstance(arg, Lanes)), args[0])
+            return signature(main, *args)
+
+    def lower(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        return text(*_join(builder, sig.args, values)).value
+
+    infer_global(text, types.Function(Template))
+    lower_builtin(text, types.VarArg(types.Any))(lower)
+    return text
+
+
+@formula
+def fma(a: Term, b: Term, c: Term) -> Term:
+    """a b + c, rounded once."""
+    shape = next((t for t in (a, b, c) if isinstance(t.type, ir.VectorType)), a)
+    return shape.like(a).call("fma", b, c)
+
+
+# -- memory: p is a pointer (numba CPointer) to floats, positions count elements
+
+
+def _vector_pointer(builder: Any, pointer: Any, position: Any, vector: ir.Type) -> Any:
+    return builder.bitcast(builder.gep(pointer, [position]), vector.as_pointer())
+
+
+def first_lanes(builder: Any, count: Any, lanes: int) -> Any:
+    """A mask of the first ``count`` (an i64, any value) of ``lanes``."""
+    full = ir.Constant(_I64, lanes)
+    clipped = builder.select(builder.icmp_signed("<", count, full), count, full)
+    limit = Term(builder, builder.trunc(clipped, _I32))
+    iota = ir.Constant(ir.VectorType(_I32, lanes), list(range(lanes)))
+    return (Term(builder, iota) < limit).value
+
+
+def _alignment(vector: ir.VectorType) -> int:
+    return 8 if isinstance(vector.element, ir.DoubleType) else 4
+
+
+def _suffix(vector: ir.VectorType) -> str:
+    return f"v{vector.count}f{8 * _alignment(vector)}.p0"
+
+
+def masked_load(builder: Any, address: Any, mask: Any, fill: Any) -> Any:
+    """Lanes under the mask from ``address`` (a pointer to the vector); the others from ``fill``."""
+    vector = fill.type
+    kind = ir.FunctionType(vector, [vector.as_pointer(), _I32, mask.type, vector])
+    callee = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.{_suffix(vector)}")
+    return builder.call(callee, [address, ir.Constant(_I32, _alignment(vector)), mask, fill])
+
+
+def masked_store(builder: Any, value: Any, address: Any, mask: Any) -> None:
+    """Write the lanes under the mask."""
+    vector = value.type
+    kind = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), _I32, mask.type])
+    callee = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.{_suffix(vector)}")
+    builder.call(callee, [value, address, ir.Constant(_I32, _alignment(vector)), mask])
+
+
+def _load(lanes: int | None) -> Any:
+    def load(typingctx: Any, p: Any, i: Any, n: Any, fill: Any) -> Any:
+        result = Lanes(p.dtype, lanes or native(p.dtype))
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            vector = context.get_value_type(result)
+            address = _vector_pointer(builder, args[0], args[1], vector)
+            left = builder.sub(args[2], args[1])
+            blank = ir.Constant(vector, ir.Undefined)
+            filling = _join(builder, [result, sig.args[3]], [blank, args[3]])[1]
+            with builder.if_else(builder.icmp_signed(">=", left, ir.Constant(_I64, result.count)), likely=True) as (
+                whole,
+                part,
+            ):
+                with whole:
+                    full = builder.load(address, align=_alignment(vector))
+                    whole_block = builder.block
+                with part:
+                    mask = first_lanes(builder, left, result.count)
+                    rest = masked_load(builder, address, mask, filling.value)
+                    part_block = builder.block
+            value = builder.phi(vector)
+            value.add_incoming(full, whole_block)
+            value.add_incoming(rest, part_block)
+            return value
+
+        return result(p, types.int64, types.int64, fill), codegen
+
+    return intrinsic(load)
+
+
+#: load(p, i, n, fill) -> a native vector of p[i:], where positions from n on are ``fill`` and are not read.
+load = _load(None)
+#: The same, always 16 lanes.
+load16 = _load(16)
+
+
+@intrinsic
+def store(typingctx: Any, p: Any, i: Any, n: Any, lanes: Any) -> Any:
+    """Write lanes to p[i:], none at n or beyond."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer, position, end, value = args
+        address = _vector_pointer(builder, pointer, position, value.type)
+        left = builder.sub(end, position)
+        with builder.if_else(builder.icmp_signed(">=", left, ir.Constant(_I64, lanes.count)), likely=True) as (
+            whole,
+            part,
+        ):
+            with whole:
+                builder.store(value, address, align=_alignment(value.type))
+            with part:
+                masked_store(builder, value, address, first_lanes(builder, left, lanes.count))
+        return context.get_dummy_value()
+
+    return types.void(p, types.int64, types.int64, lanes), codegen
+
+
+@intrinsic
+def width(typingctx: Any, p: Any) -> Any:
+    """How many lanes ``load`` gives for this pointer."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return ir.Constant(_I64, native(p.dtype))
+
+    return types.int64(p), codegen
+
+
+@intrinsic
+def spread(typingctx: Any, number: Any, lanes: Any) -> Any:
+    """A number in every lane of a vector like ``lanes``."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _join(builder, sig.args, args)[0].value
+
+    return lanes(number, lanes), codegen
+
+
+@intrinsic
+def lane(typingctx: Any, lanes: Any, index: Any) -> Any:
+    """One lane as a scalar."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.extract_element(args[0], builder.trunc(args[1], _I32))
+
+    return lanes.element(lanes, types.int64), codegen
+
+
+@intrinsic
+def offset(typingctx: Any, p: Any, elements: Any) -> Any:
+    """The pointer ``elements`` further on."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.gep(args[0], [args[1]])
+
+    return p(p, types.int64), codegen
+
+
+@intrinsic(prefer_literal=True)
+def scratch(typingctx: Any, p: Any, vectors: Any) -> Any:
+    """A pointer like ``p`` to room for so many (a literal) native vectors on the stack."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        element = _float(p.dtype)
+        with builder.goto_entry_block():
+            room = builder.alloca(ir.ArrayType(element, native(p.dtype) * vectors.literal_value))
+            room.align = 64
+        return builder.bitcast(room, element.as_pointer())
+
+    return p(p, vectors), codegen
+
+
+def fold(combine: Callable[[Term, Term], Term]) -> Any:
+    """An intrinsic that combines 16 lanes into one: l with l + 8, then l + 4, l + 2, l + 1."""
+
+    def fold16(typingctx: Any, lanes: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            value, half = args[0], lanes.count // 2
+            while half:
+                blank = ir.Constant(value.type, ir.Undefined)
+                low, high = (
+                    builder.shuffle_vector(
+                        value, blank, ir.Constant(ir.VectorType(_I32, half), list(range(start, start + half)))
+                    )
+                    for start in (0, half)
+                )
+                value = combine(Term(builder, low), Term(builder, high)).value
+                half //= 2
+            return builder.extract_element(value, ir.Constant(_I32, 0))
+
+        return lanes.element(lanes), codegen
+
+    return intrinsic(fold16)

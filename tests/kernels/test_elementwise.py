@@ -1,0 +1,161 @@
+import itertools
+import math
+
+import mpmath
+import numpy as np
+import pytest
+from kernel_tools import layouts, same
+
+from minigrad.kernels import elementwise as ew
+
+FORWARD = {
+    "exp": mpmath.exp,
+    "expm1": mpmath.expm1,
+    "log": mpmath.log,
+    "log1p": mpmath.log1p,
+    "sin": mpmath.sin,
+    "cos": mpmath.cos,
+    "tanh": mpmath.tanh,
+    "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
+    "softplus": lambda x: mpmath.log1p(mpmath.exp(x)) if x < 700 else x,
+    "erf": mpmath.erf,
+}
+CALLS = [(getattr(ew, name), 1, ()) for name in (*FORWARD, "relu", "selu", "silu", "gelu")]
+CALLS += [(ew.leaky_relu, 1, (0.1,)), (ew.elu, 1, (1.5,)), (ew.gelu, 1, ("tanh",))]
+CALLS += [(getattr(ew, f"{n}_vjp"), 2, ()) for n in ("tanh", "sigmoid", "relu", "selu", "gelu", "silu", "softplus")]
+CALLS += [(ew.leaky_relu_vjp, 2, (0.1,)), (ew.elu_vjp, 2, (1.5,)), (ew.gelu_vjp, 2, ("tanh",))]
+IDS = [f"{f.__name__}{options or ''}" for f, _, options in CALLS]
+
+
+def ulps(y, exact, dtype):
+    """Distance from the exact value in units of the last place of its rounding."""
+    step = float(np.spacing(np.abs(np.dtype(dtype).type(float(exact)))))
+    return float(abs(mpmath.mpf(float(y)) - exact) / step)
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_accuracy(name, dtype, rng):
+    domain = {"log": (0, math.inf), "log1p": (-1, math.inf), "exp": (-80, 80), "expm1": (-80, 80)}
+    low, high = domain.get(name, (-math.inf, math.inf))
+    limit = 60 if dtype == np.float32 else 500
+    x = [rng.standard_normal(60) * s for s in (1e-6, 0.01, 0.3, 1, 4, 30)]
+    x += [np.exp(rng.uniform(-limit, limit, 80)) * rng.choice([-1, 1], 80), 1 + rng.standard_normal(40) * 1e-3]
+    x = np.concatenate(x).astype(dtype)
+    x = x[(x > low) & (x < high) & (x != 0)]
+    with np.errstate(over="ignore"), mpmath.workprec(1200 if name in ("sin", "cos") else 200):
+        exact = [FORWARD[name](mpmath.mpf(float(v))) for v in x]
+        smallest = np.finfo(dtype).smallest_subnormal
+        worst = max(
+            (ulps(y, e, dtype), float(v)) for v, y, e in zip(x, getattr(ew, name)(x), exact, strict=True)
+            if abs(e) > smallest
+        )  # fmt: skip
+    assert worst[0] <= (2.25 if (name, dtype) == ("tanh", np.float64) else 1.8), worst
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_float32_over_the_whole_range(name):
+    """Every 40009th of the 2^32 bit patterns, against float64 (whose own kernels are held against mpmath)."""
+    x = np.arange(0, 2**32, 40009, dtype=np.uint32).view(np.float32)
+    with np.errstate(all="ignore"):
+        y, exact = getattr(ew, name)(x), getattr(ew, name)(x.astype(np.float64))
+        rounded = exact.astype(np.float32)
+        finite = np.isfinite(rounded) & np.isfinite(y)
+        assert same(y[~finite], rounded[~finite])
+        assert (np.signbit(y) == np.signbit(rounded))[~np.isnan(y)].all()
+        error = np.abs(y - exact)[finite] / np.spacing(np.abs(rounded[finite])).astype(np.float64)
+    assert error.max() <= 1.8
+
+
+def test_hardest_reductions():
+    """The float64 nearest to a multiple of pi/2 (6381956970095103 2^797), and 1e22."""
+    x = np.array([6381956970095103 * 2.0**797, 1e22, 5.319372648326541e255])
+    with mpmath.workprec(1300):
+        for f, exact in ((ew.sin, mpmath.sin), (ew.cos, mpmath.cos)):
+            assert max(ulps(y, exact(mpmath.mpf(float(v))), np.float64) for v, y in zip(x, f(x), strict=True)) < 1
+
+
+INF, NAN = math.inf, math.nan
+SPECIAL = {
+    "exp": [(INF, INF), (-INF, 0.0), (NAN, NAN), (0.0, 1.0), (1e3, INF), (-1e3, 0.0)],
+    "expm1": [(INF, INF), (-INF, -1.0), (NAN, NAN), (0.0, 0.0), (-0.0, -0.0), (1e3, INF), (-1e3, -1.0)],
+    "log": [(INF, INF), (-INF, NAN), (NAN, NAN), (0.0, -INF), (-0.0, -INF), (-1.0, NAN), (1.0, 0.0)],
+    "log1p": [(INF, INF), (-INF, NAN), (NAN, NAN), (0.0, 0.0), (-0.0, -0.0), (-1.0, -INF), (-2.0, NAN)],
+    "sin": [(INF, NAN), (-INF, NAN), (NAN, NAN), (0.0, 0.0), (-0.0, -0.0)],
+    "cos": [(INF, NAN), (-INF, NAN), (NAN, NAN), (0.0, 1.0), (-0.0, 1.0)],
+    "tanh": [(INF, 1.0), (-INF, -1.0), (NAN, NAN), (0.0, 0.0), (-0.0, -0.0)],
+    "sigmoid": [(INF, 1.0), (-INF, 0.0), (NAN, NAN), (0.0, 0.5)],
+    "softplus": [(INF, INF), (-INF, 0.0), (NAN, NAN), (1e3, 1e3)],
+    "erf": [(INF, 1.0), (-INF, -1.0), (NAN, NAN), (0.0, 0.0), (-0.0, -0.0), (9.0, 1.0)],
+    "relu": [(INF, INF), (-INF, 0.0), (NAN, NAN), (-0.0, 0.0), (0.0, 0.0)],
+    "silu": [(INF, INF), (NAN, NAN), (0.0, 0.0)],
+    "selu": [(INF, INF), (NAN, NAN), (0.0, 0.0)],
+    "gelu": [(INF, INF), (NAN, NAN), (0.0, 0.0)],
+}
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_special_values_in_every_lane(name, dtype):
+    for value, expected in SPECIAL[name]:
+        x = np.full(37, value, dtype)
+        assert same(getattr(ew, name)(x), np.full(37, expected, dtype)), (name, value)
+
+
+def test_subnormals_and_the_edges_of_exp(dtype):
+    tiny = np.finfo(dtype).smallest_subnormal
+    x = np.array([tiny, -tiny, 3 * tiny], dtype)
+    for f in (ew.expm1, ew.log1p, ew.sin, ew.tanh):
+        assert same(f(x), x)
+    info = np.finfo(dtype)
+    edge = np.array([np.log(float(info.max)), np.log(float(info.smallest_normal))], dtype)
+    assert np.isfinite(ew.exp(np.nextafter(edge[:1], dtype.type(0)))).all()
+    assert ew.exp(edge[1:] * dtype.type(1.01))[0] > 0
+    assert ew.exp(np.array([edge[0] * 1.001], dtype))[0] == INF
+
+
+@pytest.mark.parametrize(("f", "operands", "options"), CALLS, ids=IDS)
+def test_position_layout_and_shape_do_not_matter(f, operands, options, dtype, rng):
+    x = (rng.standard_normal((operands, 5, 23)) * 3).astype(dtype)
+    before = x.copy()
+    whole = f(*x, *options)
+    assert whole.flags.c_contiguous
+    assert whole.flags.owndata
+    assert whole.dtype == dtype
+    assert same(x, before)
+    for other in zip(*[layouts(a) for a in x], strict=True):
+        got = f(*other, *options)
+        assert got.flags.c_contiguous
+        assert same(got, whole)
+    for i, j in itertools.product((0, 4), (0, 7, 22)):
+        assert same(f(*(a[i, j, ...] for a in x), *options), whole[i, j, ...])
+    for stop in range(23):
+        assert same(f(*x[:, 0, :stop], *options), whole[0, :stop])
+
+
+def test_plain_rules_have_the_bits_of_numpy(dtype, rng):
+    g, x, y = (rng.standard_normal(1001).astype(dtype) for _ in range(3))
+    x[:3], slope, zero = [0, -0.0, np.nan], dtype.type(0.1), dtype.type(0)
+    assert same(ew.tanh_vjp(g, y), (g + g * y) * (1 - y))
+    assert same(ew.sigmoid_vjp(g, y), (g * y) * (1 - y))
+    assert same(ew.relu(x), np.where(x <= 0, zero, x))
+    assert same(ew.relu_vjp(g, x), np.where(x <= 0, zero, g))
+    assert same(ew.leaky_relu(x, 0.1), np.where(x > 0, x, slope * x))
+    assert same(ew.leaky_relu_vjp(g, x, 0.1), np.where(x > 0, g, slope * g))
+    assert same(ew.softplus_vjp(g, x), g * ew.sigmoid(x))
+    assert same(ew.silu(x), x * ew.sigmoid(x))
+    assert same(ew.elu(x, 0.1), np.where(x > 0, x, slope * ew.expm1(x)))
+    assert same(ew.elu_vjp(g, x, 0.1), np.where(x > 0, g, (g * slope) * ew.exp(x)))
+
+
+@pytest.mark.parametrize("name", ["selu", "silu", "softplus", "gelu", "gelu tanh", "elu", "tanh", "sigmoid"])
+def test_derivatives(name, rng):
+    """Five-point differences in float64."""
+    name, *options = name.split()
+    options = [1.5] if name == "elu" else options
+    x, h = rng.uniform(-4, 4, 200), 1e-3
+    x = x[abs(x) > 0.01]
+    f = getattr(ew, name)
+    steps = [(-2, 1), (-1, -8), (1, 8), (2, -1)]
+    slope = sum(k * f(x + s * h, *options) for s, k in steps) / (12 * h)
+    at = f(x) if name in ("tanh", "sigmoid") else x
+    g = rng.standard_normal(x.shape)
+    assert np.allclose(getattr(ew, f"{name}_vjp")(g, at, *options), g * slope, rtol=1e-9, atol=1e-10)

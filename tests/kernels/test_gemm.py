@@ -1,0 +1,104 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kernel_tools import layouts, same
+
+from minigrad.kernels import gemm
+
+
+def rounded(value, dtype):
+    """A Fraction rounded once to the dtype (ties to even)."""
+    if dtype == np.float64 or value == 0:
+        return dtype.type(value.numerator / value.denominator)  # Python's quotient of integers rounds once
+    near = np.float32(value.numerator / value.denominator)
+    neighbours = [np.nextafter(near, np.float32(-np.inf)), near, np.nextafter(near, np.float32(np.inf))]
+    return min(neighbours, key=lambda v: (abs(Fraction(float(v)) - value), int(v.view(np.uint32)) & 1))
+
+
+def chain(a, b):
+    """The promise in exact arithmetic: one rounding for each k."""
+    out = np.zeros((len(a), b.shape[1]), a.dtype)
+    for i, j in np.ndindex(*out.shape):
+        total = a.dtype.type(0)
+        for x, y in zip(a[i].tolist(), b[:, j].tolist(), strict=True):
+            total = rounded(Fraction(x) * Fraction(y) + Fraction(float(total)), a.dtype)
+        out[i, j] = total
+    return out
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (13, 9, 4), (5, 40, 17), (3, 7, 35), (1, 300, 2)])
+def test_one_chain_of_fused_multiply_adds(shape, dtype, rng):
+    m, k, n = shape
+    a, b = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
+    want, bias = chain(a, b), rng.standard_normal(n).astype(dtype)
+    assert same(gemm.matmul(a, b), want)
+    assert same(gemm.linear(a, b.T), want)
+    assert same(gemm.linear(a, b.T.copy(), bias), want + bias)
+
+
+sizes = st.integers(1, 300)
+
+
+@given(sizes, sizes, sizes, st.sampled_from(["float32", "float64"]), st.integers(0, 2**32))
+def test_identical_columns_and_rows_stay_identical(m, k, n, dtype, seed):
+    rng = np.random.default_rng(seed)
+    a = rng.standard_normal((m, k)).astype(dtype)
+    c = gemm.matmul(a, np.repeat(rng.standard_normal((k, 1)).astype(dtype), n, 1))
+    assert same(c, np.repeat(c[:, :1], n, 1))
+    w, bias = np.repeat(rng.standard_normal((1, k)).astype(dtype), n, 0), np.full(n, 0.3, dtype)
+    c = gemm.linear(a, w, bias)
+    assert same(c, np.repeat(c[:, :1], n, 1))
+    c = gemm.matmul(np.repeat(a[:1], m, 0), rng.standard_normal((k, n)).astype(dtype))
+    assert same(c, np.repeat(c[:1], m, 0))
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 3), (12, 16, 32), (61, 270, 45), (100, 2, 16), (49, 513, 70)])
+def test_position_layout_and_batch_do_not_matter(shape, dtype, rng):
+    m, k, n = shape
+    a, b = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
+    before, c, bias = (a.copy(), b.copy()), gemm.matmul(a, b), rng.standard_normal(n).astype(dtype)
+    for x in layouts(a):
+        for y in layouts(b):
+            assert same(gemm.matmul(x, y), c)
+    assert same(a, before[0])
+    assert same(b, before[1])
+    for i in {0, m // 2, m - 1}:
+        assert same(gemm.matmul(a[i : i + 1], b), c[i : i + 1])
+    for j in {0, n // 2, n - 1}:
+        assert same(gemm.matmul(a, b[:, j : j + 1]), c[:, j : j + 1])
+    assert same(gemm.matmul(b.T, a.T), np.ascontiguousarray(c.T))
+    for y in layouts(np.ascontiguousarray(b.T)):
+        assert same(gemm.linear(a, y, bias), c + bias)
+    assert same(gemm.linear(np.stack([a, a]), b.T, bias)[1], c + bias)
+    both = gemm.matmul(np.stack([a, a + 1]), b)
+    assert same(both[0], c)
+    assert same(both[1], gemm.matmul(a + 1, b))
+
+
+def test_batches_broadcast(dtype, rng):
+    a, b = rng.standard_normal((4, 1, 3, 5)).astype(dtype), rng.standard_normal((2, 5, 6)).astype(dtype)
+    c = gemm.matmul(a, b)
+    assert c.shape == (4, 2, 3, 6)
+    assert all(same(c[i, j], gemm.matmul(a[i, 0], b[j])) for i, j in np.ndindex(4, 2))
+    turned = gemm.matmul(b.swapaxes(-1, -2), a.swapaxes(-1, -2))
+    assert same(np.ascontiguousarray(turned.swapaxes(-1, -2)), c)
+
+
+def test_nothing_to_multiply(dtype):
+    zeros, bias = np.zeros((3, 4), dtype), np.arange(4, dtype=dtype)
+    assert same(gemm.matmul(np.empty((3, 0), dtype), np.empty((0, 4), dtype)), zeros)
+    assert same(gemm.linear(np.empty((3, 0), dtype), np.empty((4, 0), dtype), bias), zeros + bias)
+    assert gemm.matmul(np.empty((0, 2), dtype), np.empty((2, 4), dtype)).shape == (0, 4)
+    assert gemm.matmul(np.empty((2, 0, 2), dtype), np.empty((2, 2, 4), dtype)).shape == (2, 0, 4)
+    assert gemm.linear(np.empty((2, 0, 3), dtype), np.empty((4, 3), dtype), bias).shape == (2, 0, 4)
+
+
+def test_special_values(dtype):
+    a = np.array([[np.inf, 1, -0.0], [np.nan, 1, 1], [-1, 0, 0]], dtype)
+    b = np.zeros((3, 40), dtype)
+    c = gemm.matmul(a, b)
+    assert np.isnan(c[:2]).all()
+    assert same(c[2], np.zeros(40, dtype))

@@ -1,0 +1,66 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from minigrad.kernels import elementwise, jit
+
+FOLDER = Path(jit.__file__).parent
+
+
+def run(root, code, **environment):
+    environment = {**os.environ, "PYTHONPATH": str(root), **environment}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_editing_any_file_changes_the_stamp(tmp_path):
+    """The stamp names the folder of the cache, so a kernel whose callee was edited is compiled anew."""
+    (tmp_path / "minigrad").mkdir()
+    (tmp_path / "minigrad" / "__init__.py").touch()
+    copy = tmp_path / "minigrad" / "kernels"
+    shutil.copytree(FOLDER, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "__init__.py").write_text("")
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom minigrad.kernels import jit\nprint(jit.stamp())\n"
+        "for path in sorted(Path(jit.__file__).parent.glob('*.py')):\n"
+        "    text = path.read_text(); path.write_text(text + '#'); jit.stamp.cache_clear(); print(jit.stamp())\n"
+        "    path.write_text(text)\n"
+        "jit.stamp.cache_clear(); print(jit.stamp())"
+    )
+    first, *edited, last = run(tmp_path, code).split()
+    assert first == last
+    assert len({first, *edited}) == 1 + len(list(copy.glob("*.py")))
+
+
+def test_importing_compiles_nothing_and_works_without_the_compiler(tmp_path):
+    (tmp_path / "minigrad").mkdir()
+    (tmp_path / "minigrad" / "__init__.py").touch()
+    shutil.copytree(FOLDER, tmp_path / "minigrad" / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    code = "from minigrad.kernels import jit, elementwise; print(jit.AVAILABLE, len(elementwise.tanh.kernel))"
+    assert run(tmp_path, code, NUMBA_DISABLE_JIT="1") == "False 0"
+    assert run(tmp_path, code, NUMBA_DISABLE_JIT="0") == "True 0"
+
+
+def test_bits_do_not_depend_on_the_vector_width(tmp_path):
+    code = (
+        "import numpy as np, hashlib\nfrom minigrad.kernels import elementwise as e, reduction as r, gemm\n"
+        "rng = np.random.default_rng(0); x = rng.standard_normal((67, 301)).astype('f4'); h = hashlib.sha256()\n"
+        "for a in (e.tanh(x), r.sum(x, (0,)), r.softmax(x, 1), gemm.matmul(x, x.T)): h.update(a.tobytes())\n"
+        "print(h.hexdigest())"
+    )
+    (tmp_path / "minigrad").mkdir()
+    (tmp_path / "minigrad" / "__init__.py").touch()
+    shutil.copytree(FOLDER, tmp_path / "minigrad" / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    narrow = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+sse4.2,+bmi,+bmi2"}
+    assert run(tmp_path, code) == run(tmp_path, code, **narrow)
+
+
+def test_a_kernel_has_an_address_in_each_precision():
+    kernel = elementwise.tanh_vjp.kernel
+    assert kernel.address(np.float32) != kernel.address(np.float64)
+    assert kernel.codes == "TTT"
+    assert kernel.ints == 1

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+from kernel_tools import layouts, same, tree
+
+from minigrad.kernels import elementwise as ew
+from minigrad.kernels import loss
+from minigrad.kernels import reduction as rd
+
+
+@pytest.mark.parametrize("c", [1, 3, 10, 33])
+def test_cross_entropy(c, dtype, rng):
+    n = 9
+    x, t = (rng.standard_normal((n, c)) * 3).astype(dtype), rng.integers(0, c, n)
+    w, g = rng.uniform(0.5, 2, c).astype(dtype), rng.standard_normal(n).astype(dtype)
+    rows = np.arange(n)
+    losses, lse, total = loss.cross_entropy(x, t)
+    assert same(total, rd.sum(losses, (0,)))
+    assert same(lse, rd.logsumexp(x, 1))
+    assert same(losses, lse - x[rows, t])
+    assert same(loss.cross_entropy(x, t, w)[0], w[t] * (lse - x[rows, t]))
+    hot = np.zeros_like(x)
+    hot[rows, t] = 1
+    slope = ew.exp(x - lse[:, None]) - hot
+    assert same(loss.cross_entropy_vjp(g, x, t, lse), g[:, None] * slope)
+    assert same(loss.cross_entropy_vjp(g, x, t, lse, w), (g * w[t])[:, None] * slope)
+    for other in layouts(x):
+        assert same(loss.cross_entropy(other, t)[0], losses)
+        assert same(loss.cross_entropy_vjp(g, other, t, lse), g[:, None] * slope)
+    assert loss.cross_entropy(x[:0], t[:0])[0].shape == (0,)
+
+
+def test_binary_cross_entropy(dtype, rng):
+    x, t, g = (rng.standard_normal(50).astype(dtype) for _ in range(3))
+    wide = x.astype(np.float64)
+    want = np.maximum(wide, 0) - wide * t + np.log1p(np.exp(-abs(wide)))
+    assert np.allclose(loss.bce_with_logits(x, t), want, rtol=1e-5 if dtype == np.float32 else 1e-13)
+    assert same(loss.bce_with_logits_vjp(g, x, t), g * (ew.sigmoid(x) - t))
+    far = np.array([1e4, -1e4], dtype)
+    assert same(loss.bce_with_logits(far, np.array([1, 0], dtype)), np.zeros(2, dtype))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (7, 5), (3, 1000)])
+def test_mse(shape, dtype, rng):
+    a, b = (np.asarray(rng.standard_normal(shape)).astype(dtype) for _ in range(2))
+    d, n = (a - b).ravel(), dtype.type(a.size)
+    got = loss.mse(a, b)
+    assert got.shape == ()
+    assert same(got, tree(d * d) / n)
+    assert same(loss.mse(np.asfortranarray(a), b), got)
+    g = np.asarray(0.7, dtype)
+    assert same(loss.mse_vjp(g, a, b), (a - b) * (g * dtype.type(2 / a.size)))
