@@ -1,0 +1,97 @@
+"""Every mode of the engine, in one context-local place."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from minigrad.kernels import jit
+
+#: The folder of the package: code elsewhere is the user's.
+PACKAGE = str(Path(__file__).parent.parent)
+
+
+def user_site(frame: Any) -> tuple[CodeType, int]:
+    """(code object, instruction offset) of the nearest line outside the package, from this frame on."""
+    while frame.f_code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code, frame.f_lasti
+
+
+class State:
+    """The modes of one context (a thread, or an asyncio task). ``current()`` gives it.
+
+    Entering a mode installs a changed copy, so that a mode never leaks into another context.
+    """
+
+    __slots__ = ("grad", "kernels", "observer", "path", "record", "site")
+
+    #: Numbers the nodes of all contexts, so that a graph may be built by several threads.
+    sequence = itertools.count()
+
+    def __init__(self) -> None:
+        self.grad = True  # record nodes
+        self.record = False  # nodes keep their values, for replay after a leaf was written
+        self.kernels = jit.AVAILABLE  # run kernels, else formulas in plain NumPy
+        self.observer: Callable[..., None] | None = None  # called with (op, args, options, out) after every op
+        self.path = ""  # dotted path of the module that is running
+        self.site: tuple[CodeType, int] | None = None  # the user's line that called it
+
+    def copy(self, **changes: Any) -> State:
+        new = State.__new__(State)
+        for name in State.__slots__:
+            setattr(new, name, changes.get(name, getattr(self, name)))
+        return new
+
+
+_STATE: ContextVar[State] = ContextVar("minigrad")
+
+
+def current() -> State:
+    """The state of this context."""
+    try:
+        return _STATE.get()
+    except LookupError:
+        state = State()
+        _STATE.set(state)
+        return state
+
+
+@contextlib.contextmanager
+def mode(**changes: Any) -> Iterator[State]:
+    """Run a block under a changed state."""
+    token = _STATE.set(current().copy(**changes))
+    try:
+        yield _STATE.get()
+    finally:
+        _STATE.reset(token)
+
+
+def no_grad() -> contextlib.AbstractContextManager[State]:
+    """Record nothing inside this block: results do not require gradients. Also a decorator.
+
+    >>> import minigrad as mg
+    >>> w = mg.tensor([1.0], requires_grad=True)
+    >>> with mg.no_grad():
+    ...     (w * 2).requires_grad
+    False
+    """
+    return mode(grad=False)
+
+
+def record() -> contextlib.AbstractContextManager[State]:
+    """Keep every node's value, so that a tape can be replayed after its leaves were written."""
+    return mode(record=True)
+
+
+def formulas() -> contextlib.AbstractContextManager[State]:
+    """Run every op by its formula in plain NumPy, without kernels, as under NUMBA_DISABLE_JIT=1.
+
+    Bits are promised within this mode, and within the other, but not across the two.
+    """
+    return mode(kernels=False)

@@ -1,0 +1,180 @@
+"""Nodes own their parents; a tape is the ordered list of the nodes behind a result."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Sequence
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minigrad.engine.state import State, current
+
+if TYPE_CHECKING:
+    from minigrad.engine.op import Op, Plan
+    from minigrad.engine.tensor import Tensor
+
+
+class Node:
+    """One op that happened, or a leaf (``op`` is None).
+
+    ``parents`` holds, for each array argument, its node, or the constant itself. Never the output tensor: a graph has
+    no cycles, and dies by reference count with the last tensor that needs it.
+    """
+
+    __slots__ = (
+        "__dict__",  # what few nodes have
+        "__weakref__",
+        "cells",  # write counters of the memory that is saved
+        "clean",  # whether the kernel ran on the arguments as they were, so that the rules' kernels can
+        "dtype",
+        "op",
+        "options",
+        "parents",
+        "path",  # dotted path of the module that ran
+        "plan",  # which rules backward runs, and where their arguments are
+        "saved",  # the arrays that the rules name; None once backward has dropped them
+        "seq",
+        "shape",
+        "site",  # (code object, instruction offset) of the user's line
+        "version",  # sum of the cells, when the op ran
+    )
+    grad: Tensor | None = None  # the gradient, for leaves and kept nodes
+    keep = False  # whether backward leaves a gradient here
+    name = ""
+    constants = 0  # sum of the write counters of constant tensors among the parents, when the op ran
+    value: np.ndarray[Any, Any] | None = None  # a leaf's array; any node's under record()
+
+    op: Op | None
+    parents: Sequence[Any]
+    options: dict[str, Any]
+    plan: Plan | None
+    saved: Sequence[Any] | None
+    cells: Sequence[list[int]]
+    version: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    site: tuple[CodeType, int] | None
+    path: str
+    clean: bool
+    seq: int
+
+    @classmethod
+    def leaf(cls, array: np.ndarray[Any, Any], cell: list[int]) -> Node:
+        """A node for a tensor that no op made; ``apply`` makes the others."""
+        node = cls()
+        node.op, node.parents, node.options, node.plan, node.saved = None, (), {}, None, ()
+        node.cells, node.version, node.shape, node.dtype = (cell,), cell[0], array.shape, array.dtype
+        node.site, node.path, node.clean, node.seq = None, "", False, next(State.sequence)
+        node.value = array
+        return node
+
+    @property
+    def written(self) -> bool:
+        """Whether the library has written to memory that this node saved."""
+        return sum([cell[0] for cell in self.cells]) != self.version
+
+    @property
+    def where(self) -> str:
+        """The user's ``file:line``, or an empty text."""
+        if self.site is None:
+            return ""
+        code, offset = self.site
+        line = next((line for start, end, line in code.co_lines() if start <= offset < end), code.co_firstlineno)
+        return f"{code.co_filename}:{line}"
+
+    def __repr__(self) -> str:
+        return f"<node {self.seq}: {self.op.name if self.op else self.name or 'leaf'} {self.shape}>"
+
+
+class Tape:
+    """The Wengert list of a result: its nodes in the order in which they happened, leaves included. Immutable.
+
+    >>> import minigrad as mg
+    >>> x = mg.tensor(2.0, requires_grad=True, name="x")
+    >>> [node.op.name for node in mg.Tape.of(mg.tanh(x * x)) if node.op]
+    ['mul', 'tanh']
+    """
+
+    __slots__ = ("nodes",)
+
+    def __init__(self, nodes: tuple[Node, ...]) -> None:
+        self.nodes = nodes
+
+    @classmethod
+    def of(cls, result: Tensor) -> Tape:
+        """The tape behind a tensor. Raises RuntimeError if nothing was recorded for it."""
+        if result.node is None:
+            raise RuntimeError("this tensor has no tape: it does not depend on a tensor that requires a gradient")
+        return cls.behind(result.node)
+
+    @classmethod
+    def behind(cls, *roots: Node) -> Tape:
+        seen = set(roots)
+        nodes = list(seen)
+        for node in nodes:  # grows while it is walked
+            for parent in node.parents:
+                if type(parent) is Node and parent not in seen:
+                    seen.add(parent)
+                    nodes.append(parent)
+        nodes.sort(key=operator.attrgetter("seq"))
+        return cls(tuple(nodes))
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __getitem__(self, index: int) -> Node:
+        return self.nodes[index]
+
+    def values(self) -> dict[Node, np.ndarray[Any, Any]]:
+        """Every node's value, replayed from the leaves with the same kernels, so with the same bits.
+
+        Raises RuntimeError if a leaf or constant was written since; where ``with mg.record():`` kept the values of
+        all that used it, the written leaf alone is missing.
+        """
+        values: dict[Node, np.ndarray[Any, Any]] = {}
+        lost: set[Any] = set()
+        for node in self.nodes:
+            if node.op is None and node.written:
+                lost.add(node)
+            elif node.value is not None:
+                values[node] = node.value
+            elif not lost.isdisjoint(node.parents) or node.constants != sum(
+                p.cell[0] for p in node.parents if hasattr(p, "cell")
+            ):
+                what = node.name or (node.op.name if node.op else "a leaf")
+                raise RuntimeError(
+                    f"{what} {node.shape}: a leaf was written after it was used, so its old value is lost: "
+                    "compute the result inside `with mg.record():` to keep values"
+                )
+            else:
+                inputs = [values[p] if type(p) is Node else getattr(p, "_data", p) for p in node.parents]
+                assert node.op is not None
+                values[node] = node.op.run(inputs, node.options, current().kernels)[0]
+        return values
+
+    def __str__(self) -> str:
+        number = {node: i for i, node in enumerate(self.nodes)}
+        rows = []
+        for node, i in number.items():
+            what = node.name or "leaf"
+            if node.op is not None:
+                inputs = [f"%{number[p]}" if type(p) is Node else _constant(p) for p in node.parents]
+                what = f"{node.op.name}({', '.join(inputs)})"
+            formula = node.op.formula if node.op else ""
+            where = node.where.replace("\\", "/").rpartition("/")[2]
+            rows.append((f"%{i}", what, formula, f"{node.dtype} {node.shape}", node.path, where))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        return "\n".join(lines)
+
+
+def _constant(value: Any) -> str:
+    """A constant among an op's inputs: a number as it is, an array by its shape."""
+    if isinstance(value, int | float | None):
+        return str(value)
+    return f"const {value.shape}" if value.shape else "const"
