@@ -1,0 +1,75 @@
+"""Ops that write: optimizer steps and assignments. Recording sees them like any other op."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minigrad.engine.op import op
+from minigrad.kernels import update as kernels
+
+
+@op("p ← value", shapes="free", differentiable=False, writes=("p",), cases=[(((3, 4), ()), {}), (((3,), (3,)), {})])
+def assign(p, value):
+    """Write ``value``, broadcast to p's shape and cast to its dtype."""
+    p[...] = value
+    return p
+
+
+@op("n ← n + 1", shapes="free", differentiable=False, writes=("n",), cases=[(((1,),), {})])
+def tick(n):
+    """Add one to a counter."""
+    n += 1
+    return n
+
+
+@op("p ← s p", shapes="free", differentiable=False, writes=("p",), cases=[(((3, 4), ()), {})])
+def scale_(p, s):
+    """Multiply p by a number."""
+    np.multiply(p, s, out=p, casting="same_kind")
+    return p
+
+
+@op("p ← p − lr (ḡ + wd p)", shapes="free", differentiable=False, writes=("p",), kernel=kernels.sgd)
+def sgd(p, d, h=None):
+    """One step of gradient descent; h = [lr, momentum, weight decay, nesterov, dampening], float64; only the
+    first and the third are read here."""
+    lr, _momentum, decay = (p.dtype.type(v) for v in h[:3])
+    p -= lr * (d + decay * p if decay else d)
+    return p
+
+
+@op("m ← μ m + ḡ, p ← p − lr m", shapes="free", differentiable=False, writes=("p", "buf"), kernel=kernels.sgd_momentum)
+def sgd_momentum(p, d, buf, h=None):
+    """One step of descent with momentum; h as for sgd, all of it read. Nesterov's form takes ḡ + μ m for m."""
+    lr, momentum, decay = (p.dtype.type(v) for v in h[:3])
+    d = d + decay * p if decay else d
+    buf *= momentum
+    buf += p.dtype.type(1 - h[4]) * d if h[4] else d
+    p -= lr * (d + momentum * buf if h[3] else buf)
+    return p
+
+
+@op(
+    "m, v ← means of ḡ, ḡ²; p ← p − lr m̂ / (√v̂ + ε)",
+    shapes="free",
+    differentiable=False,
+    writes=("p", "m", "v"),
+    kernel=kernels.adam,
+)
+def adam(p, d, m, v, h=None):
+    """One step of Adam (Kingma & Ba 2015); with decoupled decay, of AdamW (Loshchilov & Hutter 2019).
+
+    h = [lr, β₁, β₂, ε, weight decay, decoupled, β₁ᵗ, β₂ᵗ], float64, t counting this step.
+    """
+    lr, b1, b2, eps, decay, decoupled, power1, power2 = (float(x) for x in h)
+    f = p.dtype.type
+    if decay and decoupled:
+        p *= f(1 - lr * decay)
+    elif decay:
+        d = d + f(decay) * p
+    m *= f(b1)
+    m += f(1 - b1) * d
+    v *= f(b2)
+    v += f(1 - b2) * d * d
+    p -= f(lr / (1 - power1)) * m / (np.sqrt(v) / f(np.sqrt(1 - power2)) + f(eps))
+    return p
