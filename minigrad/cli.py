@@ -1,0 +1,370 @@
+"""The ``minigrad`` command: ``train``, ``eval`` and ``ops``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import functools
+import inspect
+import itertools
+import re
+import sys
+import textwrap
+import time
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+import numpy as np
+
+from minigrad import checkpoint, data, init, nn, optim
+from minigrad.engine.op import REGISTRY, Op, Rule
+from minigrad.engine.state import no_grad
+from minigrad.engine.tensor import from_numpy
+from minigrad.ops.loss import cross_entropy
+
+ACTIVATIONS: MappingProxyType[str, type[nn.Module]] = MappingProxyType(
+    {
+        "tanh": nn.Tanh,
+        "relu": nn.ReLU,
+        "leaky_relu": nn.LeakyReLU,
+        "elu": nn.ELU,
+        "selu": nn.SELU,
+        "gelu": nn.GELU,
+        "silu": nn.SiLU,
+        "softplus": nn.Softplus,
+        "sigmoid": nn.Sigmoid,
+        "identity": nn.Identity,
+    }
+)
+OPTIMIZERS: MappingProxyType[str, Callable[..., optim.Optimizer]] = MappingProxyType(
+    {
+        "sgd": optim.SGD,
+        "momentum": functools.partial(optim.SGD, momentum=0.9),
+        "adam": optim.Adam,
+        "adamw": optim.AdamW,
+    }
+)
+
+#: Chosen by five-fold validation within the 1437 training images: 98.4 % ± 0.3. The held-out images chose nothing.
+DEFAULTS: MappingProxyType[str, Any] = MappingProxyType(
+    {
+        "data": "digits",
+        "hidden": (256, 128),
+        "activation": "relu",
+        "init": "kaiming_uniform",
+        "optimizer": "adamw",
+        "lr": 0.001,
+        "epochs": 40,
+        "batch_size": 32,
+        "dropout": 0.3,
+        "seed": 0,
+    }
+)
+#: What --resume may change.
+FREE = ("lr", "epochs")
+
+
+class UserError(Exception):
+    """Something that the user can mend: one sentence."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence, exit status 2; with the nearest command for one that is unknown."""
+        if found := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
+            message = f"unknown command {found[1]!r}" + _nearest(found[1], re.findall(r"\w+", found[2]))
+        self.exit(2, f"{self.prog}: {message}\n")
+
+    def unknown(self, argument: str) -> NoReturn:
+        """Say that an argument is not known, with the nearest option."""
+        names = [name for name in self._option_string_actions if name.startswith("--")]
+        self.error(f"unknown option {argument}" + _nearest(argument.split("=")[0], names))
+
+
+def _nearest(name: str, names: Any) -> str:
+    near = difflib.get_close_matches(name, list(names), 1)
+    return f"; did you mean {near[0]}?" if near else f": there are {', '.join(names)}"
+
+
+def _one_of(what: str, names: Any) -> Callable[[str], str]:
+    def choose(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(f"unknown {what} {text!r}{_nearest(text, names)}")
+        return text
+
+    return choose
+
+
+def _number(kind: type, need: str, holds: Callable[[Any], bool]) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {need}") from None
+        if not holds(value):
+            raise argparse.ArgumentTypeError(f"{text} is not {need}")
+        return value
+
+    return convert
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    convert = _number(int, "a layer's size (like 128,64)", lambda n: n >= 1)
+    return tuple(convert(part) for part in text.split(",")) if text.strip() else ()
+
+
+def _shown(value: Any) -> str:
+    """A value as it would be typed."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="minigrad", description="Train a small network, evaluate it, and look at the ops.")
+    commands = parser.add_subparsers(dest="command", parser_class=_Parser)
+    count = _number(int, "an integer of at least 1", lambda n: n >= 1)
+
+    train = commands.add_parser("train", help="train an MLP", argument_default=argparse.SUPPRESS)
+
+    def option(name: str, kind: Callable[[str], Any], text: str) -> None:
+        train.add_argument(name, type=kind, help=f"{text} (default: {_shown(DEFAULTS[name[2:].replace('-', '_')])})")
+
+    option("--data", str, '"digits", or a folder with the four IDX files of MNIST or Fashion-MNIST')
+    option("--hidden", _sizes, "sizes of the hidden layers")
+    option("--activation", _one_of("activation", ACTIVATIONS), ", ".join(ACTIVATIONS))
+    option("--init", _one_of("initializer", init.NAMES), f"how weights begin: {', '.join(init.NAMES)}")
+    option("--optimizer", _one_of("optimizer", OPTIMIZERS), ", ".join(OPTIMIZERS))
+    option("--lr", _number(float, "a positive number", lambda x: 0 < x < float("inf")), "learning rate")
+    option("--epochs", count, "passes over the training images, those before --resume included")
+    option("--batch-size", count, "images in a step")
+    option("--dropout", _number(float, "in [0, 1)", lambda x: 0 <= x < 1), "rate, after each hidden layer")
+    option("--seed", _number(int, "an integer of at least 0", lambda n: n >= 0), "of weights, order and dropout")
+    out = "minigrad-digits.safetensors"
+    train.add_argument("--out", default=out, help=f"checkpoint to write (default: {out})")
+    train.add_argument("--resume", metavar="FILE", default=None, help="go on from a checkpoint, with its options")
+    train.add_argument("--quiet", action="store_true", default=False, help="print the summary line only")
+    train.set_defaults(run=_train, parser=train)
+
+    evaluate = commands.add_parser("eval", help="accuracy of a checkpoint on held-out images")
+    evaluate.add_argument("file", help="checkpoint that train wrote")
+    evaluate.add_argument("--data", default=None, help="digits, or a folder (default: that of the training)")
+    evaluate.set_defaults(run=_eval, parser=evaluate)
+
+    ops = commands.add_parser("ops", help="every op: formula, derivatives, what each saves")
+    ops.add_argument("name", nargs="?", help="one op, with its description")
+    ops.set_defaults(run=_ops, parser=ops)
+    parser.set_defaults(
+        parser=parser, run=lambda options: parser.error("say what to do: train, eval or ops (--help explains)")
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0, 1 for a mistake in the input, 2 in the options, 130 for Ctrl-C."""
+    try:
+        options, unknown = _parser().parse_known_args(argv)
+        if unknown:
+            options.parser.unknown(unknown[0])
+        options.run(options)
+        sys.stdout.flush()
+    except SystemExit as end:
+        return int(end.code or 0)
+    except KeyboardInterrupt:
+        print("minigrad: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe has gone: nobody to tell
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
+        return 1
+    except (UserError, checkpoint.CheckpointError, data.DataError, OSError, ImportError) as error:
+        print(f"minigrad: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+# Training
+
+
+def network(config: dict[str, Any]) -> nn.Sequential:
+    """The MLP that a checkpoint's metadata, or the options of ``train``, describe."""
+    layers: list[nn.Module] = []
+    sizes = [config["inputs"], *config["hidden"], config["classes"]]
+    for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+        if i:
+            layers.append(ACTIVATIONS[config["activation"]]())
+            if config["dropout"]:
+                layers.append(nn.Dropout(config["dropout"]))
+        layers.append(nn.Linear(fan_in, fan_out, weight_init=config["init"]))
+    return nn.Sequential(*layers)
+
+
+def _load_data(where: str) -> data.Dataset:
+    if where == "digits":
+        return data.digits()
+    if not Path(where).is_dir():
+        raise UserError(f"there is no folder {where}, and the only data set inside minigrad is digits")
+    sets = data.mnist(where)
+    if not len(sets.y_train) or not len(sets.y_test):
+        raise UserError(f"there are no images in {where}")
+    return sets
+
+
+def _configured(found: checkpoint.Checkpoint, name: str) -> dict[str, Any]:
+    """The options in a checkpoint's metadata, checked."""
+    config = dict(found.metadata.get("config") or {})
+    try:
+        config["hidden"] = tuple(config["hidden"])
+        network(config)
+        known = config["optimizer"] in OPTIMIZERS and isinstance(found.metadata["epoch"], int)
+        known = known and all(type(config[name]) is type(value) for name, value in DEFAULTS.items())
+    except (KeyError, TypeError, ValueError):
+        known = False
+    if not known:
+        raise UserError(f"{name} does not say which network it holds: it was not written by minigrad train")
+    return config
+
+
+def _train(options: argparse.Namespace) -> None:
+    given = {name: value for name, value in vars(options).items() if name in DEFAULTS}
+    checkpoint.target(options.out)
+    found, done = None, 0
+    config: dict[str, Any] = {**DEFAULTS, **given}
+    if options.resume is not None:
+        found = checkpoint.read(options.resume)
+        saved, done = _configured(found, options.resume), found.metadata["epoch"]
+        for name, value in given.items():
+            if name not in FREE and value != saved[name]:
+                flag = "--" + name.replace("_", "-")
+                raise UserError(f"{flag} was {_shown(saved[name])} in {options.resume} and cannot change")
+        config = saved | given
+        if config["epochs"] <= done:
+            raise UserError(f"{options.resume} has seen {done} epochs already: ask for more with --epochs")
+    sets = _load_data(config["data"])
+    config |= {"inputs": sets.x_train.shape[1], "classes": int(max(sets.y_train.max(), sets.y_test.max())) + 1}
+    net = network(config).initialize(config["seed"])
+    opt = OPTIMIZERS[config["optimizer"]](net.parameters(), config["lr"])
+    if found is not None:
+        checkpoint.restore(found, net, opt, options.resume)
+        opt.lr = config["lr"]
+    start = time.perf_counter()
+    right = 0.0
+    with np.errstate(all="ignore"), _progress(config["epochs"] - done, options.quiet) as advance:
+        for epoch in range(done, config["epochs"]):
+            loss = _epoch(net, opt, sets, config, epoch, advance)
+            if not np.isfinite([loss, *(np.sum(p.data) for p in net.parameters())]).all():
+                raise UserError(f"the numbers overflowed in epoch {epoch + 1}: try a smaller --lr; nothing was written")
+            right = accuracy(net, sets.x_test, sets.y_test)
+            if not options.quiet:
+                print(f"epoch {epoch + 1:3}  loss {loss:.4f}  held-out accuracy {right:.2%}")
+    seconds = time.perf_counter() - start
+    checkpoint.save(options.out, net, opt, {"config": config, "epoch": config["epochs"]})
+    sizes = "-".join(str(n) for n in (config["inputs"], *config["hidden"], config["classes"]))
+    print(
+        f"{sizes} {config['activation']}, {config['optimizer']}, seed {config['seed']}, {config['epochs']} epochs: "
+        f"held-out accuracy {right:.2%} of {len(sets.y_test)} images, {seconds:.1f} s, wrote {options.out}"
+    )
+
+
+def _epoch(
+    net: nn.Module, opt: optim.Optimizer, sets: data.Dataset, config: dict[str, Any], epoch: int, advance: Any
+) -> float:
+    """One pass over the training images; returns their mean loss."""
+    total, size, seed = 0.0, config["batch_size"], config["seed"]
+    net.train()
+    n = len(sets.y_train)
+    for x, y in data.batches(sets.x_train, sets.y_train, size, seed=seed, epoch=epoch):
+        loss = cross_entropy(net(from_numpy(x)), y)
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        total += loss.item() * len(y)
+        advance(len(y) / n)
+    return total / n
+
+
+def accuracy(net: nn.Module, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> float:
+    """The share of x (n, features) whose largest logit is the class y (n,); the network goes to evaluation."""
+    net.eval()
+    with no_grad():
+        right = sum(
+            int((net(from_numpy(x[i : i + 1024])).data.argmax(1) == y[i : i + 1024]).sum())
+            for i in range(0, len(y), 1024)
+        )
+    return right / len(y)
+
+
+@contextlib.contextmanager
+def _progress(epochs: int, quiet: bool) -> Iterator[Callable[[float], None]]:
+    """A bar over the epochs, if there is a terminal to draw on and rich to draw with."""
+    try:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    except ImportError:
+        quiet = True
+    if quiet or not sys.stdout.isatty():
+        yield lambda share: None
+        return
+    columns = (TextColumn("epoch {task.completed:.0f}/{task.total}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as progress:
+        task = progress.add_task("", total=epochs)
+        yield lambda share: progress.advance(task, share)
+
+
+def _eval(options: argparse.Namespace) -> None:
+    found = checkpoint.read(options.file)
+    config = _configured(found, options.file)
+    net = network(config)
+    checkpoint.restore(found, net, name=options.file)
+    sets = _load_data(options.data or config["data"])
+    if sets.x_test.shape[1] != config["inputs"]:
+        raise UserError(f"the images have {sets.x_test.shape[1]} pixels, but {options.file} takes {config['inputs']}")
+    right = accuracy(net, sets.x_test, sets.y_test)
+    print(f"{options.file}: held-out accuracy {right:.2%} of {len(sets.y_test)} images")
+
+
+# The page of ops
+
+_COLUMNS = (16, 57, 17, 6)
+
+
+def _pad(text: str, width: int) -> str:
+    """Filled with spaces to a width on the screen, where combining marks take no room."""
+    return text + " " * (width - sum(not unicodedata.combining(c) for c in text))
+
+
+def _row(*cells: str) -> str:
+    """Cells in columns, as lines of at most 100 characters: what is too long for its column goes on below."""
+    wrapped = [textwrap.wrap(cell, width, drop_whitespace=False) for cell, width in zip(cells, _COLUMNS, strict=True)]
+    lines = itertools.zip_longest(*wrapped, fillvalue="")
+    return "\n".join(" ".join(map(_pad, line, _COLUMNS)).rstrip() for line in lines)
+
+
+def _saves(rule: Rule) -> str:
+    names = [name for name, is_array in zip(rule.names, rule.arrays, strict=True) if is_array and name != "g"]
+    return ", ".join(names) or "nothing"
+
+
+def _lines(op: Op) -> Iterator[str]:
+    kind = f"writes {', '.join(op.writes)}" if op.writes else "" if op.differentiable else "no gradient"
+    yield _row(op.name, op.formula, kind, "kernel" if op.kernel else "")
+    for residual in op.residuals.values():
+        yield _row("", residual.formula, "residual", "")
+    for name, rule in op.rules.items():
+        yield _row(f"  for {name}", rule.formula, f"saves {_saves(rule)}", "kernel" if rule.kernel else "")
+    if op.differentiable and not op.rules:
+        yield _row("", "differentiated through its formula", f"saves {', '.join(op.arrays)}", "")
+
+
+def _ops(options: argparse.Namespace) -> None:
+    if options.name is None:
+        for op in REGISTRY.values():
+            print("\n".join(_lines(op)))
+        return
+    if options.name not in REGISTRY:
+        raise UserError(f"there is no op {options.name!r}{_nearest(options.name, REGISTRY)}")
+    op = REGISTRY[options.name]
+    print("\n".join(_lines(op)))
+    print(f"\n{op.name}{inspect.signature(op.fn)}, shapes: {op.shapes}\n")
+    print(textwrap.indent(inspect.cleandoc(op.__doc__ or ""), "    "))
