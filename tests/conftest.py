@@ -1,0 +1,77 @@
+"""Profiles, the warm-up before deadlines count, and skips that say why.
+
+``MINIGRAD_PROFILE`` (or ``--hypothesis-profile``) chooses one of
+
+- ``dev``: the default, minutes on two cores;
+- ``ci``: more examples;
+- ``intense``: thousands of examples, and the checks marked ``intense`` as well.
+"""
+
+import importlib
+import os
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+import minigrad as mg
+from minigrad import kernels, nn, optim
+
+PROFILES = {"dev": 20, "ci": 100, "intense": 2000}
+
+# The deadline is per example, and holds because the session warms up first: no example compiles a common kernel.
+for name, examples in PROFILES.items():
+    settings.register_profile(name, max_examples=examples, deadline=timedelta(milliseconds=1000), print_blob=True)
+
+if (chosen := os.environ.get("MINIGRAD_PROFILE", "dev")) not in PROFILES:
+    raise pytest.UsageError(f"MINIGRAD_PROFILE is {chosen!r}, but must be one of {', '.join(PROFILES)}")
+settings.load_profile(chosen)
+
+DESELECTED = pytest.StashKey[int]()
+
+
+def pytest_collection_modifyitems(config, items):
+    if settings.get_current_profile_name() == "intense":
+        return
+    intense = [item for item in items if item.get_closest_marker("intense")]
+    config.stash[DESELECTED] = len(intense)
+    if intense:
+        config.hook.pytest_deselected(items=intense)
+        items[:] = [item for item in items if not item.get_closest_marker("intense")]
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if count := config.stash.get(DESELECTED, 0):
+        terminalreporter.write_line(f"SKIPPED: {count} intense checks (they run with MINIGRAD_PROFILE=intense)")
+
+
+def warm_up():
+    """Compile every kernel, and run one small training step, so that no example pays for it."""
+    for _kernel, _dtype in kernels.warm_up():
+        pass
+    for dtype in (np.float32, np.float64):
+        net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).astype(dtype)
+        opt = optim.SGD(net.parameters(), lr=0.1)
+        loss = mg.cross_entropy(net(mg.from_numpy(np.ones((5, 3), dtype))), np.zeros(5, np.int64))
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm():
+    warm_up()
+
+
+@pytest.fixture(scope="session")
+def requires():
+    """``torch = requires("torch")`` imports a peer, or skips the test and prints why."""
+
+    def load(name):
+        try:
+            return importlib.import_module(name)
+        except ImportError as error:
+            return pytest.skip(f"{name} is not installed ({error})")
+
+    return load

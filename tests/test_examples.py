@@ -1,0 +1,71 @@
+"""Each example, run as a reader would run it: a process of its own, where warnings are errors."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+FEWEST = 8  # a glob that finds nothing would pass
+
+each = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+
+
+def run(path, folder):
+    # a process: an op that an example declares must not stay in this one's registry
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-X", "utf8", "-W", "error", str(path)]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=120)
+
+
+def outside(source):
+    """What a source uses that is not minigrad's public face, NumPy or the standard library."""
+    for node in ast.walk(ast.parse(source)):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or "."] if isinstance(node, ast.ImportFrom) else []
+        names = [name for name in names if name not in {"minigrad", "numpy", *sys.stdlib_module_names}]
+        names += [node.attr] if isinstance(node, ast.Attribute) and node.attr.startswith("_") else []
+        yield from (f"line {node.lineno}: {name}" for name in names)
+
+
+def test_they_are_found():
+    assert len(EXAMPLES) >= FEWEST
+
+
+@each
+def test_it_runs(path, tmp_path):
+    done = run(path, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.strip()
+    assert not list(tmp_path.iterdir()), "an example leaves nothing behind"
+    # the lines of a printed tape begin with %, and are wider
+    assert not [line for line in done.stdout.splitlines() if len(line) > 100 and not line.startswith("%")]
+
+
+@each
+def test_it_explains_itself_and_asserts_its_claims(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+    assert [node for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+
+
+@each
+def test_it_uses_nothing_private(path):
+    assert not list(outside(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("source", ["from minigrad.engine import op", "import torch", "x._data", "from . import a"])
+def test_private_use_is_seen(source):
+    assert list(outside(source))
+
+
+@pytest.mark.parametrize("source", ["print(1)\nassert 1 > 2", "import warnings\nwarnings.warn('odd')"])
+def test_a_failing_example_is_seen(source, tmp_path):
+    example = tmp_path / "example.py"
+    example.write_text(source, encoding="utf-8")
+    assert run(example, tmp_path).returncode != 0
