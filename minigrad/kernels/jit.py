@@ -31,24 +31,27 @@ Strides are in elements. The ``ints`` follow all the arrays.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite
+import llvmlite.binding as llvm
 import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import caching, cgutils, config
-from numba.core.ccallback import CFunc
-from numba.core.dispatcher import Dispatcher
-from numba.extending import NativeValue, intrinsic, models, register_model, unbox
+from numba.core import config, registry
+from numba.core.compiler import Compiler
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.dispatcher import _FunctionCompiler  # type: ignore[attr-defined]  # its stub hides it
 
 #: False under NUMBA_DISABLE_JIT: kernels cannot run then, and ops run by their formulas.
 AVAILABLE = not config.DISABLE_JIT
@@ -63,20 +66,30 @@ _FLOATS = MappingProxyType({np.dtype(np.float32): types.float32, np.dtype(np.flo
 _ELEMENTS = MappingProxyType({"i": types.int64, "b": types.boolean, "u": types.uint64, "d": types.float64})
 _NDIM = MappingProxyType({"M": 2, "B": 3})
 
+_FOLDER = Path(__file__).parent
 
-def _element(code: str, dtype: np.dtype[Any]) -> Any:
-    return _ELEMENTS.get(code) or _FLOATS[dtype]
+
+@functools.cache
+def cpu_features() -> frozenset[str]:
+    """What the CPU that kernels are compiled for can do; NUMBA_CPU_NAME and NUMBA_CPU_FEATURES are honoured."""
+    if config.CPU_FEATURES is not None:
+        return frozenset(name[1:] for name in config.CPU_FEATURES.split(",") if name.startswith("+"))
+    if config.CPU_NAME not in (None, "host"):
+        return frozenset()
+    return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
 
 
 @functools.cache
 def stamp() -> str:
-    """A digest of all that decides a kernel's machine code, but for what Numba's own cache key holds.
+    """A digest of all that decides a kernel's machine code: every file of this folder, the compiler, flags and CPU.
 
-    Numba's key has the signature, the CPU and the kernel's own bytecode. It misses the functions that
-    the kernel calls, globals and flags (numba issues 1833, 8851), so every file of this folder is in here.
+    A kernel's own source is not enough: functions that it calls, in other files, are compiled into it.
     """
-    digest = hashlib.sha256(repr((numba.__version__, llvmlite.__version__, sorted(FLAGS.items()))).encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    compiler = numba.__version__, llvmlite.__version__, sys.implementation.cache_tag, sorted(FLAGS.items())
+    settings = int(config.OPT), config.LOOP_VECTORIZE, config.SLP_VECTORIZE
+    cpu = llvm.get_process_triple(), config.CPU_NAME or llvm.get_host_cpu_name(), sorted(cpu_features())
+    digest = hashlib.sha256(repr((compiler, settings, cpu)).encode())
+    for path in sorted(_FOLDER.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -104,117 +117,131 @@ def cache_directory() -> Path | None:
     return path
 
 
-class _Locator(caching._CacheLocator):
-    def __init__(self, py_func: Any) -> None:
-        self._py_file, self._name = py_func.__code__.co_filename, py_func.__module__
-
-    def get_cache_path(self) -> str:
-        return str(cache_directory())
-
-    def get_source_stamp(self) -> str:
-        return stamp()
-
-    def get_disambiguator(self) -> str:
-        return str(self._name)
-
-    @classmethod
-    def from_function(cls, py_func: Any, py_file: str) -> _Locator:
-        return cls(py_func)
-
-
-class _Storage(caching.CompileResultCacheImpl):
-    _locator_classes = (_Locator,)
-
-
-class _Cache(caching.FunctionCache):
-    _impl_class = _Storage
-
-
-def _cached(compilable: Any, py_func: Any) -> Any:
-    if cache_directory() is not None:
-        compilable._cache = _Cache(py_func)
-    return compilable
-
-
-@intrinsic
-def _call(typingctx: Any, address: Any, words: Any) -> Any:
-    signature = types.void(address, words)
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        word = ir.IntType(64)
-        function = ir.FunctionType(ir.VoidType(), [word] * len(signature.args[1]))
-        pointer = builder.inttoptr(args[0], function.as_pointer())
-        builder.call(pointer, cgutils.unpack_tuple(builder, args[1]))
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-class _Operand(types.Type):
-    """A NumPy array as a bare object pointer: Numba's own unboxing costs 75 ns an array, reading its fields 5."""
-
-
-_operand = _Operand("numpy array")
-register_model(_Operand)(models.OpaqueModel)
-
-
-@unbox(_Operand)
-def _as_pointer(typ: Any, obj: Any, c: Any) -> Any:
-    return NativeValue(obj)
-
-
 # Where data, dimensions and strides are in a PyArrayObject, in bytes (NumPy C API, PyArrayObject_fields):
 # after the object header and, for the two latter, the data pointer and the padded number of dimensions.
 _DATA = object.__basicsize__
 _SHAPE, _STRIDES = _DATA + 16, _DATA + 24
 
 
-@intrinsic(prefer_literal=True)
-def _field(typingctx: Any, array: Any, place: Any, axis: Any) -> Any:
-    """The data pointer (axis -1), or one of the numbers that the pointer at ``place`` leads to."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        word, byte = ir.IntType(64), ir.IntType(8)
-        at = builder.gep(args[0], [ir.Constant(word, place.literal_value)], source_etype=byte)
-        value = builder.load(builder.bitcast(at, word.as_pointer()))
-        if axis.literal_value < 0:
-            return value
-        numbers = builder.inttoptr(value, word.as_pointer())
-        return builder.load(builder.gep(numbers, [ir.Constant(word, axis.literal_value)]))
-
-    return types.int64(array, place, axis), codegen
+_WORD, _POINTER = ir.IntType(64), ir.IntType(8).as_pointer()
 
 
-@functools.cache
-def _launcher(codes: str, ints: int, dtype: np.dtype[Any]) -> Any:
-    """A compiled function (address, *arrays, *ints) that turns its arguments into words and calls the address.
+def _add_entries(module: ir.Module, compiled: Any, codes: str, ints: int, itemsize: int) -> None:
+    """Add the two ways into a compiled function: ``kernel``, and ``launch``, which Python calls.
 
-    One for each pattern of operands, shared by all kernels of that pattern. It has a single signature,
-    which takes any array, so that a call costs about 150 ns whatever it is given.
+    ``kernel`` is a C function of words, without Numba's channel for errors: nothing raises. ``launch`` takes arrays
+    and ints and calls it. It is of CPython's kind METH_FASTCALL, with None for self:
+    ``PyObject *(PyObject *self, PyObject *const *args, Py_ssize_t)``. Reading an array's fields here costs 5 ns;
+    Numba's own unboxing costs 75 for each array.
     """
-    arrays, numbers = [f"a{i}" for i in range(len(codes))], [f"n{i}" for i in range(ints)]
-    words = []
-    for name, code in zip(arrays, codes, strict=True):
-        words.append(f"_field({name}, {_DATA}, -1)")
-        axes = range(_NDIM.get(code, 0))
-        words += [f"_field({name}, {_SHAPE}, {axis})" for axis in axes]
-        words += [f"_field({name}, {_STRIDES}, {axis}) // {dtype.itemsize}" for axis in axes]
-    source = f"def launch(address, {', '.join(arrays + numbers)}):\n    _call(address, ({', '.join(words + numbers)},))"
-    namespace: dict[str, Any] = {"_call": _call, "_field": _field, "__name__": __name__}
-    exec(source, namespace)
-    namespace["launch"].__qualname__ = f"launch_{codes}{ints}_{dtype.name}"  # constants are no part of the cache key
-    launch: Dispatcher = numba.njit(**FLAGS)(namespace["launch"])
-    _cached(launch, namespace["launch"])
-    launch.compile(types.void(types.int64, *[_operand] * len(codes), *[types.int64] * ints))
-    (result,) = launch.overloads.values()
-    return result.entry_point  # past the dispatcher, which looks up the type of each argument: a third of the time
+    context, description = compiled.target_context, compiled.fndesc
+    native = context.declare_function(module, description)
+    words = [_WORD] * len(description.argtypes)
+    kernel = ir.Function(module, ir.FunctionType(ir.VoidType(), words), "kernel")
+    kernel.attributes.add("noinline")  # there is one copy of the code
+    builder = ir.IRBuilder(kernel.append_basic_block())
+    arguments = [
+        builder.inttoptr(word, context.get_value_type(kind)) if isinstance(kind, types.CPointer) else word
+        for word, kind in zip(kernel.args, description.argtypes, strict=True)
+    ]
+    context.call_conv.call_function(builder, native, description.restype, description.argtypes, arguments)
+    builder.ret_void()
+
+    to_int = ir.Function(module, ir.FunctionType(_WORD, [_POINTER]), "PyLong_AsLongLong")
+    own = ir.Function(module, ir.FunctionType(ir.VoidType(), [_POINTER]), "Py_IncRef")
+    kind = ir.FunctionType(_POINTER, [_POINTER, _POINTER.as_pointer(), _WORD])
+    launch = ir.Function(module, kind, "launch")
+    none, operands, _ = launch.args
+    builder = ir.IRBuilder(launch.append_basic_block())
+
+    def read(address: Any, offset: int) -> Any:
+        place = builder.gep(builder.bitcast(address, _POINTER), [ir.Constant(_WORD, offset)])
+        return builder.load(builder.bitcast(place, _WORD.as_pointer()))
+
+    values = []
+    for i, code in enumerate(codes + "n" * ints):
+        operand = builder.load(builder.gep(operands, [ir.Constant(_WORD, i)]))
+        if code == "n":
+            values.append(builder.call(to_int, [operand]))
+            continue
+        values.append(read(operand, _DATA))
+        if axes := range(_NDIM.get(code, 0)):
+            shape, strides = (builder.inttoptr(read(operand, field), _POINTER) for field in (_SHAPE, _STRIDES))
+            values += [read(shape, 8 * axis) for axis in axes]
+            size = ir.Constant(_WORD, itemsize)
+            values += [builder.sdiv(read(strides, 8 * axis), size) for axis in axes]
+    builder.call(kernel, values)
+    builder.call(own, [none])
+    builder.ret(none)
+
+
+class _Compiler(_FunctionCompiler):
+    """Numba's compiler, stopped before it makes wrappers and machine code."""
+
+    def _customize_flags(self, flags: Any) -> Any:
+        flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.no_compile = True
+        flags.enable_pyobject = False
+        return flags
+
+
+@global_compiler_lock
+def _compile(body: Callable[..., None], codes: str, ints: int, dtype: np.dtype[Any]) -> bytes:
+    """Object code with the entries ``kernel`` and ``launch``."""
+    words: list[Any] = []
+    for code in codes:
+        element = _ELEMENTS.get(code) or _FLOATS[dtype]
+        words += [types.CPointer(element)] + [types.int64] * (2 * _NDIM.get(code, 0))
+    compiler = _Compiler(body, registry.cpu_target, dict(FLAGS), {}, Compiler)
+    compiled = compiler.compile((*words, *[types.int64] * ints), types.void)
+    library = compiled.library
+    module = library.create_ir_module("entries")
+    _add_entries(module, compiled, codes, ints, dtype.itemsize)
+    library.add_ir_module(module)
+    library.enable_object_caching()
+    library.finalize()
+    return bytes(library._get_compiled_object())
+
+
+class _MethodDef(ctypes.Structure):
+    """PyMethodDef of CPython's C API."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    )
+
+
+_METH_FASTCALL = 0x0080
+
+
+class _Loaded(NamedTuple):
+    """A kernel's machine code in memory: its address, what Python calls, and what must stay alive meanwhile."""
+
+    address: int
+    launch: Callable[..., None]
+    alive: tuple[Any, ...]
+
+
+def _load(name: str, code: bytes) -> _Loaded:
+    """Make object code runnable, in an engine of its own, where its symbols meet no other kernel's."""
+    machine = llvm.Target.from_default_triple().create_target_machine(codemodel="jitdefault")
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    method = _MethodDef(name.encode(), engine.get_function_address("launch"), _METH_FASTCALL, None)
+    new = ctypes.pythonapi.PyCFunction_NewEx
+    new.argtypes, new.restype = (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p), ctypes.py_object
+    launch: Callable[..., None] = new(ctypes.addressof(method), None, None)
+    return _Loaded(engine.get_function_address("kernel"), launch, (engine, method))
 
 
 class Kernel(dict[Any, Callable[..., None]]):
     """A kernel in its two precisions: ``kernel[dtype](*arrays, *ints)`` runs it.
 
-    Compiled on first use for a dtype, and cached on disk. The caller answers for shapes, contiguity,
-    dtypes, and for arrays being NumPy arrays: nothing is checked here, not even that.
+    Compiled on first use for a dtype, and cached on disk. The caller answers for the number of arguments, shapes,
+    contiguity, dtypes, and for arrays being NumPy arrays: nothing is checked here, not even that.
     """
 
     def __init__(self, body: Callable[..., None], codes: str, ints: int) -> None:
@@ -222,31 +249,56 @@ class Kernel(dict[Any, Callable[..., None]]):
         self.body, self.codes, self.ints = body, codes, ints
         self.__name__, self.__doc__ = body.__name__, body.__doc__
 
+    def _file(self, dtype: np.dtype[Any]) -> Path | None:
+        """Where the object code is kept; nowhere for kernels outside this folder, which the stamp does not know."""
+        if Path(self.body.__code__.co_filename).parent != _FOLDER:
+            return None
+        folder = cache_directory()
+        return folder and folder / f"{self.body.__module__}.{self.body.__qualname__}.{dtype.name}"
+
     @functools.cache  # noqa: B019 (kernels live as long as the process)
-    def compiled(self, dtype: np.dtype[Any]) -> CFunc:
-        """The C function for ``dtype`` (float32 or float64)."""
-        words: list[Any] = []
-        for code in self.codes:
-            words += [types.CPointer(_element(code, dtype))] + [types.int64] * (2 * _NDIM.get(code, 0))
-        signature = types.void(*words, *[types.int64] * self.ints)
-        function = CFunc(self.body, (signature.args, signature.return_type), locals={}, options=dict(FLAGS))
-        _cached(function, self.body)
-        function.compile()
-        return function
+    def compiled(self, dtype: np.dtype[Any]) -> _Loaded:
+        """The machine code for ``dtype`` (float32 or float64)."""
+        file = self._file(dtype)
+        code = file and _read(file)
+        if not code:
+            code = _compile(self.body, self.codes, self.ints, dtype)
+            if file:
+                _write(file, code)
+        return _load(self.__name__, code)
 
     def address(self, dtype: Any) -> int:
         """The address of the C function for ``dtype``, for callers that lay out the words themselves."""
-        return int(self.compiled(np.dtype(dtype)).address or 0)
+        return self.compiled(np.dtype(dtype)).address
 
     def __missing__(self, dtype: np.dtype[Any]) -> Callable[..., None]:
-        launch = functools.partial(_launcher(self.codes, self.ints, dtype), self.address(dtype))
-        self[dtype] = launch
+        launch = self[dtype] = self.compiled(dtype).launch
         return launch
 
     __hash__ = object.__hash__  # type: ignore[assignment]  # a kernel is itself, not its table
 
     def __repr__(self) -> str:
         return f"<kernel {self.__name__} {self.codes}{self.ints}>"
+
+
+def _read(file: Path) -> bytes | None:
+    """Object code from the cache, or None where the file is missing or not whole."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return None
+    digest, code = content[:32], content[32:]
+    return code if hashlib.sha256(code).digest() == digest else None
+
+
+def _write(file: Path, code: bytes) -> None:
+    """Keep object code for other processes, in one move: several may write at once. A full disk is no error."""
+    temporary = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(hashlib.sha256(code).digest() + code)
+        temporary.replace(file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
 
 
 def kernel(codes: str, ints: int) -> Callable[[Callable[..., None]], Kernel]:

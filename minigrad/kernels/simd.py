@@ -16,29 +16,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
+from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
+
+from minigrad.kernels.jit import cpu_features
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
-def _host_vector_bytes() -> int:
-    """Bytes in a vector register of the CPU that Numba compiles for (NUMBA_CPU_FEATURES is honoured)."""
-    if config.CPU_FEATURES is not None:
-        has = {name[1:] for name in config.CPU_FEATURES.split(",") if name.startswith("+")}
-    elif config.CPU_NAME is not None and config.CPU_NAME != "host":
-        has = set()
-    else:
-        has = {name for name, present in llvm.get_host_cpu_features().items() if present}
-    return 64 if "avx512f" in has else 32 if "avx" in has else 16
-
-
-#: Bytes in one native vector. Speed depends on it, bits never do.
-VECTOR_BYTES = _host_vector_bytes()
+#: Bytes in one native vector of the CPU that kernels are compiled for. Speed depends on it, bits never do.
+VECTOR_BYTES = 64 if "avx512f" in cpu_features() else 32 if "avx" in cpu_features() else 16
 
 
 class Lanes(types.Type):

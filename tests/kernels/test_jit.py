@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from minigrad.kernels import elementwise, jit
 
@@ -64,3 +65,51 @@ def test_a_kernel_has_an_address_in_each_precision():
     assert kernel.address(np.float32) != kernel.address(np.float64)
     assert kernel.codes == "TTT"
     assert kernel.ints == 1
+
+
+RELU = (
+    "import numpy as np\nfrom minigrad.kernels import elementwise, jit\n"
+    "print(elementwise.relu(np.full(3, 0.5, 'f4'))[2] == 0.5, jit.cache_directory())"
+)
+
+
+def test_a_damaged_cache_is_compiled_anew(tmp_path):
+    place = run(FOLDER.parents[1], RELU, NUMBA_CACHE_DIR=str(tmp_path)).removeprefix("True ")
+    (file,) = Path(place).iterdir()
+    whole = file.read_bytes()
+    for damaged in (b"", whole[:100], whole[:-1], whole[:500] + b"?" + whole[501:]):
+        file.write_bytes(damaged)
+        assert run(FOLDER.parents[1], RELU, NUMBA_CACHE_DIR=str(tmp_path)) == f"True {place}"
+        assert file.read_bytes() == whole
+
+
+def test_cold_processes_may_compile_at_once(tmp_path):
+    command = [sys.executable, "-c", RELU]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(FOLDER.parents[1])}
+    together = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert all(process.communicate()[0].startswith("True ") for process in together)
+    (file,) = next((tmp_path / "minigrad").iterdir()).iterdir()
+    assert file.name == "minigrad.kernels.elementwise.relu_loop.float32"
+
+
+def test_where_nothing_can_be_written_there_is_a_warning_and_no_cache(tmp_path):
+    (tmp_path / "file").touch()
+    code = "import warnings; warnings.simplefilter('error', append=True)\n" + RELU
+    with pytest.raises(subprocess.CalledProcessError) as failure:
+        run(FOLDER.parents[1], code, NUMBA_CACHE_DIR=str(tmp_path / "file"))
+    assert "RuntimeWarning: minigrad cannot write its kernel cache" in failure.value.stderr
+    assert run(FOLDER.parents[1], RELU, NUMBA_CACHE_DIR=str(tmp_path / "file")) == "True None"
+
+
+def test_a_kernel_from_elsewhere_is_not_cached():
+    """The stamp does not know the file that it is in."""
+
+    def twice(x, y, n):
+        for i in range(n):
+            y[i] = x[i] + x[i]
+
+    kernel = jit.kernel("TT", ints=1)(twice)
+    x, y = np.arange(3.0), np.empty(3)
+    assert kernel[x.dtype](x, y, 3) is None
+    assert y.tolist() == [0, 2, 4]
+    assert not [path for path in jit.cache_directory().iterdir() if "twice" in path.name]
