@@ -29,7 +29,7 @@ def loop({operands}, out, n):
 def {name}({operands}):
     dtype = {first}.dtype
     out = empty({first}.shape, dtype)
-    kernel[dtype]({flat}, out.ravel(), out.size)
+    kernel[dtype]({flat}, out, out.size)
     return out
 """
 
@@ -49,7 +49,7 @@ def mapped(text: Callable[..., Term], options: int = 0) -> Any:
     """The formula ``text`` as a function of arrays; its last ``options`` parameters are numbers.
 
     The arrays share one shape and one dtype, in any layout; the result is a new C-contiguous array. The attribute
-    ``kernel`` is the compiled loop: the arrays flat, each number as an array of one element, the output; and n.
+    ``kernel`` is the compiled loop: the arrays, each number as an array of one element, the output; and n.
     """
     name, operands = text.__name__.strip("_"), text.__code__.co_varnames[: text.__code__.co_argcount]
     arrays, numbers = operands[: len(operands) - options], operands[len(operands) - options :]

@@ -9,7 +9,7 @@ a compiled program calls the very same machine code, by its address, with the wo
         for i in range(n):
             y[i] = x[i] + x[i]
 
-    double[x.dtype](x, y, x.size)      # x, y: flat C-contiguous arrays
+    double[x.dtype](x, y, x.size)      # x, y: C-contiguous arrays
     double.address(np.float32)         # void (*)(float *, float *, int64_t)
 
 Operand codes, one letter an array, in the order of the parameters:
@@ -17,11 +17,11 @@ Operand codes, one letter an array, in the order of the parameters:
 ====  ==========================================  =====================================================
 code  array                                       words
 ====  ==========================================  =====================================================
-T     1-D, C-contiguous, the kernel's float type  pointer
-i     1-D, C-contiguous, int64                    pointer
-b     1-D, C-contiguous, bool                     pointer
-u     1-D, C-contiguous, uint64                   pointer
-d     1-D, C-contiguous, float64 always           pointer
+T     C-contiguous, the kernel's float type       pointer
+i     C-contiguous, int64                         pointer
+b     C-contiguous, bool                          pointer
+u     C-contiguous, uint64                        pointer
+d     C-contiguous, float64 always                pointer
 M     2-D, any strides, the kernel's float type   pointer, rows, columns, 2 strides
 B     3-D, any strides, the kernel's float type   pointer, matrices, rows, columns, 3 strides
 ====  ==========================================  =====================================================

@@ -89,7 +89,7 @@ def cross_entropy_vjp(
     (n, c), dtype = logits.shape, logits.dtype
     out = np.empty((n, c), dtype)
     w = lse.ravel() if weight is None else weight.ravel()
-    arrays = g.ravel(), logits.ravel(), target.ravel(), lse.ravel(), w, out.ravel()
+    arrays = g.ravel(), logits.ravel(), target.ravel(), lse.ravel(), w, out
     _cross_entropy_vjp[dtype](*arrays, int(g.size > 1), n, c, weight is not None, divisor)
     return out
 
@@ -115,7 +115,7 @@ def _mse(a: Any, b: Any, out: Any, n: Any) -> None:
 def mse(a: Array, b: Array) -> Array:
     """The mean of (a - b)(a - b), 0-d, summed in the promised order over logical C order; NaN over no elements."""
     out = np.empty((), a.dtype)
-    _mse[a.dtype](a.ravel(), b.ravel(), out.ravel(), a.size)
+    _mse[a.dtype](a.ravel(), b.ravel(), out, a.size)
     return out
 
 
@@ -140,5 +140,5 @@ def _scaled_difference(a: Term, b: Term, scale: Term) -> Term:
 def mse_vjp(g: Array, a: Array, b: Array) -> Array:
     """(a - b) (g (2 / n)), ``g`` 0-d; 2 / n is rounded to the dtype, then its product with g."""
     out = np.empty(a.shape, a.dtype)
-    _mse_vjp[a.dtype](g.ravel(), a.ravel(), b.ravel(), out.ravel(), a.size)
+    _mse_vjp[a.dtype](g.ravel(), a.ravel(), b.ravel(), out, a.size)
     return out

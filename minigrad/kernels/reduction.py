@@ -195,7 +195,7 @@ def _reduce(kernel: Any, x: Array, axes: tuple[int, ...]) -> Array:
         n, inner = math.prod([shape[i] for i in axes]), 1
         x = x.transpose(*kept, *axes)
     if size := out.size:
-        kernel[x.dtype](x.ravel(), out.ravel(), size // inner, n, inner)
+        kernel[x.dtype](x.ravel(), out, size // inner, n, inner)
     return out
 
 
@@ -303,7 +303,7 @@ def logsumexp(x: Array, axis: int) -> Array:
     """log(sum(exp(x))) over one axis, which is removed: -inf where all are, NaN where any is."""
     x = np.moveaxis(x, axis, -1)
     out = np.empty(x.shape[:-1], x.dtype)
-    _logsumexp[x.dtype](x.ravel(), out.ravel(), out.size, x.shape[-1])
+    _logsumexp[x.dtype](x.ravel(), out, out.size, x.shape[-1])
     return out
 
 
@@ -314,7 +314,7 @@ def _by_rows(kernel: Any, axis: int, *arrays: Array) -> Array:
         return np.ascontiguousarray(np.moveaxis(moved, -1, axis))
     out, n = np.empty(x.shape, x.dtype), x.shape[-1]
     if n:
-        kernel[x.dtype](*[a.ravel() for a in arrays], out.ravel(), out.size // n, n)
+        kernel[x.dtype](*[a.ravel() for a in arrays], out, out.size // n, n)
     return out
 
 

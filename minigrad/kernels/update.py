@@ -127,7 +127,7 @@ def sgd(p: Array, d: Array, h: Array) -> None:
     ``h`` = [lr, momentum, weight_decay, nesterov, dampening]; only lr and weight_decay are read.
     """
     if p.shape == d.shape and h.dtype.char == "d" and h.size > 4 and p.flags.c_contiguous:
-        _sgd[p.dtype](p.ravel(), d.ravel(), h, d.size)
+        _sgd[p.dtype](p, d.ravel(), h, d.size)
     else:
         _in_place(_sgd, p, d, (), h)
 
@@ -139,7 +139,7 @@ def sgd_momentum(p: Array, d: Array, buf: Array, h: Array) -> None:
     buf = momentum buf + (1 - dampening) d'. ``h`` = [lr, momentum, weight_decay, nesterov (0 or 1), dampening].
     """
     if p.shape == d.shape == buf.shape and _holds(h, 5) and p.flags.c_contiguous and buf.flags.c_contiguous:
-        _sgd_momentum[p.dtype](p.ravel(), d.ravel(), buf.ravel(), h, d.size)
+        _sgd_momentum[p.dtype](p, d.ravel(), buf, h, d.size)
     else:
         _in_place(_sgd_momentum, p, d, (buf,), h)
 
@@ -158,6 +158,6 @@ def adam(p: Array, d: Array, m: Array, v: Array, h: Array) -> None:
     """
     plain = p.flags.c_contiguous and m.flags.c_contiguous and v.flags.c_contiguous
     if plain and p.shape == d.shape == m.shape == v.shape and _holds(h, 8):
-        _adam_step[p.dtype](p.ravel(), d.ravel(), m.ravel(), v.ravel(), h, d.size)
+        _adam_step[p.dtype](p, d.ravel(), m, v, h, d.size)
     else:
         _in_place(_adam_step, p, d, (m, v), h, 8)
