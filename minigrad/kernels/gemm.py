@@ -1,13 +1,15 @@
 """Matrix products in the promised order: each C[i, j] is one chain of fused multiply-adds over k, from +0 up.
 
-A tile of C lives in vector registers while k runs: a row of B is read (masked at the right edge), an element of A is
-spread over a vector and multiplied into it. C is written once for every ``DEPTH`` of k and read back for the next, so
-the chain stays one chain. A lane never meets another lane: bits depend on k and the numbers only.
+A tile of C lives in vector registers while k runs: a row of B is read, an element of A is spread over a vector and
+multiplied into it. C is written once for every ``DEPTH`` of k and read back for the next, so the chain stays one chain.
+A lane never meets another lane: bits depend on k and the numbers only.
+
+A is read where it lies, whatever its strides: its elements are spread one by one. B is read by rows; a panel of it,
+two vectors wide, is copied together first where its rows are not contiguous, or where enough rows of A use it.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,10 +20,12 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from minigrad.kernels.jit import function, kernel
+from minigrad.kernels.jit import function, inlined, kernel
 from minigrad.kernels.reduction import DEPTH as LEVELS
 from minigrad.kernels.reduction import LANES, column_sum
+from minigrad.kernels.reduction import sum as column_sums
 from minigrad.kernels.simd import (
+    VECTOR_BYTES,
     Term,
     first_lanes,
     load,
@@ -35,12 +39,32 @@ from minigrad.kernels.simd import (
 )
 
 Array = NDArray[Any]
+empty = np.empty
 
-#: How many k a panel of B holds: with two vectors a row, 32 KiB of 64-byte vectors.
-DEPTH = 256
+#: How many k a panel of B holds: with two vectors a row, 64 KiB of 64-byte vectors. C is read and written as seldom.
+DEPTH = 512
 _PANEL = 2 * DEPTH  # vectors in it
+#: Rows of a tile with two vectors: as many as leave room for a row of B (32 registers of 64 bytes, else 16).
+TALL = 14 if VECTOR_BYTES == 64 else 6
+#: Vectors in a row of a tile where A has one or two rows: B passes once, so its rows are read as far as they go.
+_LONG = 8 if VECTOR_BYTES == 64 else 4
+#: So many of them at once: streams of memory that a core follows.
+_LONG_DEPTH = 16
 #: From so many rows of A on, a panel of B is used often enough to be copied together.
-_PACK_ROWS = 48
+_PACK_ROWS = 4 * TALL
+#: Bytes of a block of A, which stays in the second-level cache while panels of B pass: a quarter of 1 MiB, and some.
+_BLOCK = 9 << 15
+#: Bytes of B that stay in the first-level cache anyway.
+_NEAR = 1 << 15
+#: Rows so many bytes apart (or a multiple) fall into the same sets of the first-level cache.
+_ALIAS = 4096
+#: Elements between the rows of a packed block of A: off that stride.
+_A_ROW = DEPTH + 16
+_A_TILE = TALL * _A_ROW * 8 // VECTOR_BYTES  # vectors in a packed tile of A, in the wider of the two precisions
+#: Elements of a row that are transposed in registers at once.
+_STRIDE = 16
+#: From so many multiplications on, a panel of B is read often enough, and B is far enough away, to work in blocks.
+_LARGE = 1 << 22
 
 
 def _tile(rows: int, vectors: int) -> Any:
@@ -58,7 +82,7 @@ def _tile(rows: int, vectors: int) -> Any:
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             a, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh, biased = args
-            lanes = native(c_type)
+            lanes, align = native(c_type), c_type.bitwidth // 8
             vector = ir.VectorType(context.get_value_type(c_type), lanes)
             i64 = ir.IntType(64)
             zero = ir.Constant(i64, 0)
@@ -74,44 +98,57 @@ def _tile(rows: int, vectors: int) -> Any:
             def spread(value: float) -> Any:
                 return Term(builder, ir.Constant(vector, ir.Undefined)).like(value).value
 
-            left = builder.sub(cols, constant((vectors - 1) * lanes))  # columns of the last vector
-            edge = first_lanes(builder, left, lanes)
+            # The last vector may be cut by the edge; of long rows, any.
+            cut = range(vectors) if vectors > 2 else (vectors - 1,)
+            edges = {v: first_lanes(builder, builder.sub(cols, constant(v * lanes)), lanes) for v in cut}
 
-            def read(pointer: Any, v: int, wanted: Any, fill: float) -> Any:
-                count = builder.select(wanted, left if v == vectors - 1 else constant(lanes), zero)
-                address = builder.bitcast(at(pointer, constant(v * lanes)), vector.as_pointer())
-                return masked_load(builder, address, first_lanes(builder, count, lanes), spread(fill))
+            def place(pointer: Any, v: int) -> Any:
+                return builder.bitcast(at(pointer, constant(v * lanes)), vector.as_pointer())
+
+            def read(pointer: Any, v: int, fill: float) -> Any:
+                if v in edges:
+                    return masked_load(builder, place(pointer, v), edges[v], spread(fill))
+                return builder.load(place(pointer, v), align=align)
+
+            def either(condition: Any, yes: Callable[[], list[Any]], no: list[Any]) -> list[Any]:
+                """Vectors by ``yes`` where the condition holds, else ``no``."""
+                before = builder.block
+                with builder.if_then(condition):
+                    values, inside = yes(), builder.block
+                merged = [builder.phi(vector) for _ in no]
+                for phi, value, other in zip(merged, values, no, strict=True):
+                    phi.add_incoming(value, inside)
+                    phi.add_incoming(other, before)
+                return merged
 
             c_rows = [at(c, builder.mul(c_row, constant(r))) for r in range(rows)]
-            stored = builder.not_(fresh)
-            start = [read(c_rows[r], v, stored, 0.0) for r in range(rows) for v in range(vectors)]
+            cells = [(r, v) for r in range(rows) for v in range(vectors)]
+            start = either(
+                builder.not_(fresh), lambda: [read(c_rows[r], v, 0.0) for r, v in cells], [spread(0.0)] * len(cells)
+            )
+
+            # Three rows share a pointer, so that addresses of all fit into the registers that there are.
+            twice = builder.add(a_row, a_row)
+            leaders = [at(a, builder.mul(a_row, constant(r))) for r in range(0, rows, 3)]
 
             before = builder.block
             body, after = builder.append_basic_block("k"), builder.append_basic_block("done")
             builder.cbranch(builder.icmp_signed(">", depth, zero), body, after)
             builder.position_at_end(body)
             k = builder.phi(i64)
-            a_at, b_at = builder.phi(a.type), builder.phi(b.type)
-            sums = [builder.phi(vector) for _ in start]
-            row_of_b = []
-            for v in range(vectors):
-                address = builder.bitcast(at(b_at, constant(v * lanes)), vector.as_pointer())
-                last = v == vectors - 1
-                row_of_b.append(
-                    masked_load(builder, address, edge, spread(0.0))
-                    if last
-                    else builder.load(address, align=c_type.bitwidth // 8)
-                )
+            a_at, b_at = [builder.phi(a.type) for _ in leaders], builder.phi(b.type)
+            sums = [builder.phi(vector) for _ in cells]
+            row_of_b = [Term(builder, read(b_at, v, 0.0)) for v in range(vectors)]
             results = []
             for r in range(rows):
-                one = Term(builder, builder.load(at(a_at, builder.mul(a_row, constant(r)))))
+                pointer = at(a_at[r // 3], *[(), (a_row,), (twice,)][r % 3])
+                one = Term(builder, sums[0]).like(Term(builder, builder.load(pointer)))
                 for v in range(vectors):
-                    total = Term(builder, sums[r * vectors + v])
-                    results.append(total.like(one).call("fma", Term(builder, row_of_b[v]), total).value)
+                    results.append(one.call("fma", row_of_b[v], Term(builder, sums[r * vectors + v])).value)
             next_k = builder.add(k, constant(1))
             for phi, first, following in [
                 (k, zero, next_k),
-                (a_at, a, at(a_at, a_k)),
+                *[(phi, leader, at(phi, a_k)) for phi, leader in zip(a_at, leaders, strict=True)],
                 (b_at, b, at(b_at, b_k)),
                 *zip(sums, start, results, strict=True),
             ]:
@@ -120,19 +157,27 @@ def _tile(rows: int, vectors: int) -> Any:
             builder.cbranch(builder.icmp_signed("<", next_k, depth), body, after)
 
             builder.position_at_end(after)
-            finals = [builder.phi(vector) for _ in start]
+            finals = [builder.phi(vector) for _ in cells]
             for phi, first, result in zip(finals, start, results, strict=True):
                 phi.add_incoming(first, before)
                 phi.add_incoming(result, body)
-            biases = [read(bias, v, biased, -0.0) for v in range(vectors)]  # adding -0 changes no bit
-            for r in range(rows):
-                for v in range(vectors):
-                    value = builder.fadd(finals[r * vectors + v], biases[v])
-                    address = builder.bitcast(at(c_rows[r], constant(v * lanes)), vector.as_pointer())
-                    if v == vectors - 1:
-                        masked_store(builder, value, address, edge)
-                    else:
-                        builder.store(value, address, align=c_type.bitwidth // 8)
+
+            def plus_bias() -> list[Any]:
+                biases = [read(bias, v, 0.0) for v in range(vectors)]
+                return [builder.fadd(final, biases[v]) for (_, v), final in zip(cells, finals, strict=True)]
+
+            results = either(biased, plus_bias, finals)
+            whole = builder.icmp_signed(">=", cols, constant(vectors * lanes))
+            with builder.if_else(whole, likely=True) as (uncut, masked):  # a masked store takes many times as long
+                with uncut:
+                    for (r, v), value in zip(cells, results, strict=True):
+                        builder.store(value, place(c_rows[r], v), align=align)
+                with masked:
+                    for (r, v), value in zip(cells, results, strict=True):
+                        if v in edges:
+                            masked_store(builder, value, place(c_rows[r], v), edges[v])
+                        else:
+                            builder.store(value, place(c_rows[r], v), align=align)
             return context.get_dummy_value()
 
         c_type = c.dtype
@@ -141,9 +186,207 @@ def _tile(rows: int, vectors: int) -> Any:
     return intrinsic(tile)
 
 
-_tall_wide, _tall = _tile(12, 2), _tile(12, 1)
-_four_wide, _four = _tile(4, 2), _tile(4, 1)
-_one_wide, _one = _tile(1, 2), _tile(1, 1)
+def _row_addresses(builder: Any, p: Any, row: Any, count: Any, lanes: int) -> list[Any]:
+    """Pointers to the first ``lanes`` rows; those from ``count`` on point to the last row that there is."""
+    i64 = ir.IntType(64)
+    last = builder.sub(count, ir.Constant(i64, 1))
+    found = []
+    for i in range(lanes):
+        index = ir.Constant(i64, i)
+        index = builder.select(builder.icmp_signed("<", index, last), index, last)
+        found.append(builder.gep(p, [builder.mul(row, index)]))
+    return found
+
+
+def _turned(builder: Any, kind: Any, p: Any, row: Any, count: Any) -> list[Any]:
+    """``_STRIDE`` columns of as many rows as a vector has lanes: a transposition in registers.
+
+    A row's pieces of 16 bytes are read one after the other, because rows may evict each other from the cache.
+    """
+    chunk = 2 if isinstance(kind, ir.DoubleType) else 4
+    lanes = VECTOR_BYTES // 16 * chunk
+    piece, i32, i64, align = ir.VectorType(kind, chunk), ir.IntType(32), ir.IntType(64), 16 // chunk
+
+    def shuffle(x: Any, y: Any, places: list[int]) -> Any:
+        return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(i32, len(places)), places))
+
+    def pair(x: Any, y: Any, size: int, side: int) -> Any:
+        """``size`` elements of x, then of y, and so on, from ``side`` on in each 16 bytes: one instruction."""
+        starts = range(side, side + chunk // 2, size)
+        inside = [start + i + other for start in starts for other in (0, lanes) for i in range(size)]
+        return shuffle(x, y, [start + i for start in range(0, lanes, chunk) for i in inside])
+
+    def joined(pieces: Any) -> Any:
+        while len(pieces) > 1:
+            size = 2 * pieces[0].type.count
+            pieces = [shuffle(x, y, list(range(size))) for x, y in zip(pieces[::2], pieces[1::2], strict=True)]
+        return pieces[0]
+
+    read = []
+    for address in _row_addresses(builder, p, row, count, lanes):
+        places = [builder.gep(address, [ir.Constant(i64, start)]) for start in range(0, _STRIDE, chunk)]
+        read.append([builder.load(builder.bitcast(place, piece.as_pointer()), align=align) for place in places])
+    columns = []
+    for pieces in zip(*read, strict=True):
+        rows = [joined(pieces[i::chunk]) for i in range(chunk)]  # 16 bytes each of the rows that are i modulo chunk
+        if chunk == 4:
+            rows = [pair(rows[i], rows[i + 1], 1, side) for i in (0, 2) for side in (0, 2)]
+            rows = [rows[0], rows[2], rows[1], rows[3]]
+        rows = [pair(rows[i], rows[i + 1], chunk // 2, side) for i in range(0, chunk, 2) for side in (0, chunk // 2)]
+        columns += rows
+    return columns
+
+
+@intrinsic
+def _turn(typingctx: Any, b: Any, b_col: Any, cols: Any, panel: Any, row: Any) -> Any:
+    """panel[k * row + j] = b[k + j * b_col], k < ``_STRIDE``, the j < ``cols`` of one vector (others: any)."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        b, b_col, cols, panel, row = args
+        for k, value in enumerate(_turned(builder, context.get_value_type(sig.args[0].dtype), b, b_col, cols)):
+            place = builder.gep(panel, [builder.mul(row, ir.Constant(ir.IntType(64), k))])
+            builder.store(value, builder.bitcast(place, value.type.as_pointer()), align=align)
+        return context.get_dummy_value()
+
+    align, word = b.dtype.bitwidth // 8, types.int64
+    return types.void(b, word, word, panel, word), codegen
+
+
+@intrinsic
+def _dots(typingctx: Any, a: Any, a_row: Any, m: Any, b: Any, b_k: Any, c: Any, depth: Any) -> Any:
+    """c[i] = the chain of a[i * a_row + k] b[k * b_k] over k < ``depth``, for the i < ``m`` of one vector."""
+    element, word = a.dtype, types.int64
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        a, a_row, m, b, b_k, c, depth = args
+        kind, lanes, i64 = context.get_value_type(element), native(element), ir.IntType(64)
+        vector = ir.VectorType(kind, lanes)
+
+        def several(k: Any) -> list[Any]:
+            return _turned(builder, kind, builder.gep(a, [k]), a_row, m)
+
+        def one(k: Any) -> list[Any]:
+            column = ir.Constant(vector, ir.Undefined)
+            for lane, address in enumerate(_row_addresses(builder, builder.gep(a, [k]), a_row, m, lanes)):
+                column = builder.insert_element(column, builder.load(address), ir.Constant(ir.IntType(32), lane))
+            return [column]
+
+        def chain(start: Any, total: Any, columns: Callable[[Any], list[Any]], stride: int) -> Any:
+            """Go on by ``stride`` k from ``start`` as far as ``depth`` allows: (k, total)."""
+            before = builder.block
+            head, body, after = (builder.append_basic_block(name) for name in ("head", "k", "done"))
+            builder.branch(head)
+            builder.position_at_end(head)
+            k, running = builder.phi(i64), builder.phi(vector)
+            following = builder.add(k, ir.Constant(i64, stride))
+            builder.cbranch(builder.icmp_signed("<=", following, depth), body, after)
+            builder.position_at_end(body)
+            result = Term(builder, running)
+            for i, column in enumerate(columns(k)):
+                place = builder.gep(b, [builder.mul(builder.add(k, ir.Constant(i64, i)), b_k)])
+                factor = result.like(Term(builder, builder.load(place)))
+                result = factor.call("fma", Term(builder, column), result)
+            for phi, first, later in [(k, start, following), (running, total, result.value)]:
+                phi.add_incoming(first, before)
+                phi.add_incoming(later, builder.block)
+            builder.branch(head)
+            builder.position_at_end(after)
+            return k, running
+
+        k, total = chain(ir.Constant(i64, 0), ir.Constant(vector, [0.0] * lanes), several, _STRIDE)
+        _, total = chain(k, total, one, 1)
+        masked_store(builder, total, builder.bitcast(c, vector.as_pointer()), first_lanes(builder, m, lanes))
+        return context.get_dummy_value()
+
+    return types.void(a, word, word, b, word, c, word), codegen
+
+
+def _rows(vectors: int) -> Any:
+    """All rows of a panel of so many vectors, by tiles that are as tall as they can be."""
+    tall, four, two, one = (_tile(rows, vectors) for rows in (TALL, 4, 2, 1))
+
+    @inlined
+    def rows(
+        a: Any, m: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any,
+        bias: Any, cols: Any, depth: Any, fresh: Any, biased: Any,
+    ) -> None:  # fmt: skip
+        while m >= TALL:
+            tall(a, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh, biased)
+            a, c, m = offset(a, TALL * a_row), offset(c, TALL * c_row), m - TALL
+        while m >= 4:
+            four(a, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh, biased)
+            a, c, m = offset(a, 4 * a_row), offset(c, 4 * c_row), m - 4
+        while m >= 2:
+            two(a, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh, biased)
+            a, c, m = offset(a, 2 * a_row), offset(c, 2 * c_row), m - 2
+        while m >= 1:
+            one(a, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh, biased)
+            a, c, m = offset(a, a_row), offset(c, c_row), m - 1
+
+    return rows
+
+
+_wide, _slim = _rows(2), _rows(1)
+_long_two, _long_one = _tile(2, _LONG), _tile(1, _LONG)
+
+
+@kernel("TTTT", ints=9)
+def _panel(
+    a: Any, b: Any, c: Any, bias: Any, m: Any, a_row: Any, a_k: Any, b_k: Any, c_row: Any,
+    cols: Any, depth: Any, fresh: Any, biased: Any,
+) -> None:  # fmt: skip
+    """``cols`` columns of C, at most two vectors of them; with one or two rows at most ``_LONG``."""
+    if cols <= width(c):
+        _slim(a, m, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh != 0, biased != 0)
+    elif cols <= 2 * width(c):
+        _wide(a, m, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh != 0, biased != 0)
+    elif m == 2:
+        _long_two(a, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh != 0, biased != 0)
+    elif m == 1:
+        _long_one(a, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh != 0, biased != 0)
+
+
+@function
+def _pack(b: Any, b_k: Any, b_col: Any, cols: Any, steps: Any, panel: Any) -> None:
+    """Copy ``steps`` rows of two vectors of B, of which ``cols`` columns exist, into the panel."""
+    w = width(b)
+    if b_col == 1:
+        for k in range(steps):
+            p, q = offset(b, k * b_k), offset(panel, k * 2 * w)
+            store(q, 0, 2 * w, load(p, 0, cols, 0.0))
+            if cols > w:
+                store(q, w, 2 * w, load(p, w, cols, 0.0))
+        return
+    done = 0
+    if b_k == 1:
+        done = steps // _STRIDE * _STRIDE
+        for j in range(0, cols, w):
+            for k in range(0, done, _STRIDE):
+                _turn(offset(b, k + j * b_col), b_col, cols - j, offset(panel, k * 2 * w + j), 2 * w)
+    for j in range(cols):
+        for k in range(done, steps):
+            panel[k * 2 * w + j] = b[k * b_k + j * b_col]
+
+
+@function
+def aliases(p: Any, row: Any) -> Any:
+    """Whether rows fall into the same sets of the first-level cache."""
+    return row * itemsize(p) % _ALIAS == 0
+
+
+@function
+def itemsize(p: Any) -> Any:
+    """Bytes in an element."""
+    return VECTOR_BYTES // width(p)
+
+
+@function
+def _copy(x: Any, x_row: Any, rows: Any, cols: Any, y: Any, y_row: Any) -> None:
+    """Copy a block of contiguous rows."""
+    for i in range(rows):
+        p, q = offset(x, i * x_row), offset(y, i * y_row)
+        for j in range(0, cols, width(x)):
+            store(q, j, cols, load(p, j, cols, 0.0))
 
 
 @function
@@ -153,88 +396,139 @@ def _multiply(
 ) -> None:  # fmt: skip
     """c (m, n; rows contiguous) = a (m, depth) b (depth, n), plus bias (n,) if ``biased``."""
     w = width(c)
-    panel = scratch(c, _PANEL)
-    packs = b_col != 1 or m >= _PACK_ROWS
+    if n == 1 and c_row == 1 and m > 4:
+        if a_k == 1:
+            for i in range(0, m, w):
+                _dots(offset(a, i * a_row), a_row, m - i, b, b_k, offset(c, i), depth)
+        else:
+            _panels(b, 1, depth, b_col, b_k, a, m, a_k, a_row, c, m, c, False)
+        if biased:
+            for i in range(m):
+                c[i] += bias[0]
+    else:
+        _panels(a, m, depth, a_row, a_k, b, n, b_k, b_col, c, c_row, bias, biased)
+
+
+@function
+def _panels(
+    a: Any, m: Any, depth: Any, a_row: Any, a_k: Any, b: Any, n: Any, b_k: Any, b_col: Any, c: Any, c_row: Any,
+    bias: Any, biased: Any,
+) -> None:  # fmt: skip
+    """The same, a panel of B after the other, in registers and stack alone."""
+    w = width(c)
+    if m <= 2 and b_col == 1:
+        for start in range(0, max(depth, 1), _LONG_DEPTH):
+            steps = min(_LONG_DEPTH, depth - start)
+            fresh, last = start == 0, biased and start + _LONG_DEPTH >= depth
+            x = offset(a, start * a_k)
+            for j in range(0, n, _LONG * w):
+                p, q, r, cols = offset(b, start * b_k + j), offset(c, j), offset(bias, j), min(_LONG * w, n - j)
+                _panel(x, p, q, r, m, a_row, a_k, b_k, c_row, cols, steps, fresh, last)
+        return
+    panel, tile = scratch(c, _PANEL), scratch(c, _A_TILE)
+    packs = b_col != 1 or (m >= _PACK_ROWS and depth * b_k * itemsize(b) > _NEAR) or (m > 4 and aliases(b, b_k))
     for j in range(0, n, 2 * w):
         cols = min(2 * w, n - j)
-        wide = cols > w
-        edge = offset(bias, j)
         for start in range(0, max(depth, 1), DEPTH):
             steps = min(DEPTH, depth - start)
             rows_of_b, row = offset(b, start * b_k + j * b_col), b_k
             if packs:
-                if b_col == 1:
-                    for k in range(steps):
-                        p = offset(rows_of_b, k * b_k)
-                        store(panel, k * 2 * w, k * 2 * w + cols, load(p, 0, cols, 0.0))
-                        if wide:
-                            store(panel, k * 2 * w + w, k * 2 * w + cols, load(p, w, cols, 0.0))
-                else:
-                    for column in range(cols):
-                        p = offset(rows_of_b, column * b_col)
-                        for k in range(steps):
-                            panel[k * 2 * w + column] = p[k * b_k]
+                _pack(rows_of_b, b_k, b_col, cols, steps, panel)
                 rows_of_b, row = panel, 2 * w
+            p, q, r = offset(a, start * a_k), offset(c, j), offset(bias, j)
             fresh, last = start == 0, biased and start + DEPTH >= depth
-            i = 0
-            while i < m:
-                p, q = offset(a, i * a_row + start * a_k), offset(c, i * c_row + j)
-                if m - i >= 12:
-                    if wide:
-                        _tall_wide(p, a_row, a_k, rows_of_b, row, q, c_row, edge, cols, steps, fresh, last)
-                    else:
-                        _tall(p, a_row, a_k, rows_of_b, row, q, c_row, edge, cols, steps, fresh, last)
-                    i += 12
-                elif m - i >= 4:
-                    if wide:
-                        _four_wide(p, a_row, a_k, rows_of_b, row, q, c_row, edge, cols, steps, fresh, last)
-                    else:
-                        _four(p, a_row, a_k, rows_of_b, row, q, c_row, edge, cols, steps, fresh, last)
-                    i += 4
-                else:
-                    if wide:
-                        _one_wide(p, a_row, a_k, rows_of_b, row, q, c_row, edge, cols, steps, fresh, last)
-                    else:
-                        _one(p, a_row, a_k, rows_of_b, row, q, c_row, edge, cols, steps, fresh, last)
-                    i += 1
+            if m > 4 and a_k == 1 and aliases(a, a_row):
+                for i in range(0, m, TALL):
+                    rows = min(TALL, m - i)
+                    _copy(offset(p, i * a_row), a_row, rows, steps, tile, _A_ROW)
+                    x = offset(q, i * c_row)
+                    _panel(tile, rows_of_b, x, r, rows, _A_ROW, 1, row, c_row, cols, steps, fresh, last)
+            else:
+                _panel(p, rows_of_b, q, r, m, a_row, a_k, row, c_row, cols, steps, fresh, last)
 
 
-@kernel("MMMT", ints=1)
+@function
+def _blocks(
+    a: Any, m: Any, depth: Any, a_row: Any, a_k: Any, b: Any, n: Any, b_k: Any, b_col: Any, c: Any, c_row: Any,
+    bias: Any, biased: Any, work: Any, block: Any,
+) -> None:  # fmt: skip
+    """The same for large ones: ``DEPTH`` rows of B, then ``block`` rows of A, are copied together in ``work``."""
+    w = width(c)
+    panels = (n + 2 * w - 1) // (2 * w)
+    packed_a = offset(work, panels * 2 * w * DEPTH)
+    for start in range(0, max(depth, 1), DEPTH):
+        steps = min(DEPTH, depth - start)
+        fresh, last = start == 0, biased and start + DEPTH >= depth
+        for j in range(0, n, 2 * w):
+            _pack(offset(b, start * b_k + j * b_col), b_k, b_col, min(2 * w, n - j), steps, offset(work, j * DEPTH))
+        for top in range(0, m, block):
+            rows = min(block, m - top)
+            p, p_row, p_k = offset(a, top * a_row + start * a_k), a_row, a_k
+            if a_k == 1:
+                _copy(p, a_row, rows, steps, packed_a, _A_ROW)
+                p, p_row = packed_a, _A_ROW
+            elif a_row == 1:
+                p_k = block + 16
+                _copy(p, a_k, steps, rows, packed_a, p_k)
+                p = packed_a
+            for j in range(0, n, 2 * w):
+                cols = min(2 * w, n - j)
+                x, q, r = offset(work, j * DEPTH), offset(c, top * c_row + j), offset(bias, j)
+                _panel(p, x, q, r, rows, p_row, p_k, 2 * w, c_row, cols, steps, fresh, last)
+
+
+@kernel("MMMTT", ints=2, uses=[_panel])
 def _gemm(
     a: Any, m: Any, depth: Any, a_row: Any, a_k: Any, b: Any, _b: Any, n: Any, b_k: Any, b_col: Any,
-    c: Any, _m: Any, _n: Any, c_row: Any, _c: Any, bias: Any, biased: Any,
+    c: Any, _m: Any, _n: Any, c_row: Any, _c: Any, bias: Any, work: Any, biased: Any, block: Any,
 ) -> None:  # fmt: skip
-    """c = a b, plus bias if ``biased``; the rows of c are contiguous."""
-    _multiply(a, m, depth, a_row, a_k, b, n, b_k, b_col, c, c_row, bias, biased != 0)
+    """c = a b, plus bias if ``biased``; the rows of c are contiguous. ``work`` is for :func:`_blocks` if ``block``."""
+    if block:
+        _blocks(a, m, depth, a_row, a_k, b, n, b_k, b_col, c, c_row, bias, biased != 0, work, block)
+    else:
+        _multiply(a, m, depth, a_row, a_k, b, n, b_k, b_col, c, c_row, bias, biased != 0)
 
 
-@kernel("BBB", ints=0)
+@kernel("BBB", ints=0, uses=[_gemm])
 def _matmul_batch(
     a: Any, batch: Any, m: Any, depth: Any, a_batch: Any, a_row: Any, a_k: Any,
     b: Any, _b: Any, _k: Any, n: Any, b_batch: Any, b_k: Any, b_col: Any,
-    c: Any, _c: Any, _m: Any, _n: Any, c_batch: Any, c_row: Any, _col: Any,
+    c: Any, _c: Any, _m: Any, _n: Any, c_batch: Any, c_row: Any, c_col: Any,
 ) -> None:  # fmt: skip
     """c[i] = a[i] b[i]; the rows of c are contiguous."""
     for i in range(batch):
         p, q, r = offset(a, i * a_batch), offset(b, i * b_batch), offset(c, i * c_batch)
-        _multiply(p, m, depth, a_row, a_k, q, n, b_k, b_col, r, c_row, r, False)
+        _gemm(p, m, depth, a_row, a_k, q, depth, n, b_k, b_col, r, m, n, c_row, c_col, r, r, 0, 0)
 
 
-@functools.cache
-def _no_bias(dtype: np.dtype[Any]) -> Array:
-    return np.empty(0, dtype)
+def _room(m: int, n: int, dtype: np.dtype[Any]) -> tuple[Array, int]:
+    """(work, block) of :func:`_gemm` for large products."""
+    block = min(_BLOCK // (DEPTH * dtype.itemsize) // TALL, -(-m // TALL)) * TALL
+    columns = -(-n * dtype.itemsize // (2 * VECTOR_BYTES)) * 2 * VECTOR_BYTES // dtype.itemsize
+    return empty(columns * DEPTH + max(block * _A_ROW, (block + 16) * DEPTH), dtype), block
 
 
 def matmul(a: Array, b: Array) -> Array:
     """(..., m, k) times (..., k, n), batch axes broadcast, any strides: a new C-contiguous (..., m, n)."""
+    try:
+        (m, k), (depth, n) = a.shape, b.shape
+    except ValueError:
+        return _batches(a, b)
+    if k != depth:
+        raise ValueError("the shapes disagree")
+    out = work = empty((m, n), dtype := a.dtype)
+    block = 0
+    if m >= _PACK_ROWS and m * k * n >= _LARGE and n > 1:
+        work, block = _room(m, n, dtype)
+    _gemm[dtype](a, b, out, out, work, 0, block)
+    return out
+
+
+def _batches(a: Array, b: Array) -> Array:
     if a.shape[-1] != b.shape[-2]:
         raise ValueError("the shapes disagree")
-    if a.ndim == 2 == b.ndim:
-        out = np.empty((len(a), b.shape[1]), dtype := a.dtype)
-        _gemm[dtype](a, b, out, _no_bias(dtype), 0)
-        return out
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    out = np.empty((*batch, a.shape[-2], b.shape[-1]), a.dtype)
+    out = empty((*batch, a.shape[-2], b.shape[-1]), a.dtype)
     if out.size:
         a, b = (np.broadcast_to(x, (*batch, *x.shape[-2:])) for x in (a, b))
         count = out.size // (out.shape[-2] * out.shape[-1])
@@ -254,27 +548,29 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Array:
         out = np.empty((*shape[:-1], len(w)), dtype)
         count = math.prod(shape[:-1])
         rows, c = x.reshape(count, shape[-1]), out.reshape(count, len(w))
+    m, n = c.shape
+    work, block = _room(m, n, dtype) if m * n * w.shape[1] >= _LARGE and m >= _PACK_ROWS and n > 1 else (c, 0)
     if b is None:
-        _gemm[dtype](rows, w.T, c, _no_bias(dtype), 0)
+        _gemm[dtype](rows, w.T, c, c, work, 0, block)
     else:
-        _gemm[dtype](rows, w.T, c, b.ravel(), 1)
+        _gemm[dtype](rows, w.T, c, b.ravel(), work, 1, block)
     return out
 
 
 matmul.checks_shapes = linear.checks_shapes = True  # type: ignore[attr-defined]  # ValueError if sizes disagree
 
 
-@kernel("MMMMMT", ints=3)
+@kernel("MMMMMT", ints=3, uses=[_gemm])
 def _linear_vjp(
     g: Any, rows: Any, m: Any, g_row: Any, g_col: Any, x: Any, _n: Any, _x: Any, x_row: Any, x_col: Any,
-    w: Any, _m: Any, _k: Any, w_row: Any, w_col: Any, dx: Any, _n2: Any, wide: Any, dx_row: Any, _c: Any,
-    dw: Any, _m2: Any, deep: Any, dw_row: Any, _c2: Any, db: Any, to_x: Any, to_w: Any, to_b: Any,
+    w: Any, _m: Any, _k: Any, w_row: Any, w_col: Any, dx: Any, _n2: Any, wide: Any, dx_row: Any, dx_col: Any,
+    dw: Any, _m2: Any, deep: Any, dw_row: Any, dw_col: Any, db: Any, to_x: Any, to_w: Any, to_b: Any,
 ) -> None:  # fmt: skip
     """dx = g w, dw = g^T x, db = the column sums of g, each if asked for; g is C-contiguous."""
     if to_x:
-        _multiply(g, rows, m, g_row, g_col, w, wide, w_row, w_col, dx, dx_row, dx, False)
+        _gemm(g, rows, m, g_row, g_col, w, m, wide, w_row, w_col, dx, rows, wide, dx_row, dx_col, dx, dx, 0, 0)
     if to_w:
-        _multiply(g, m, rows, g_col, g_row, x, deep, x_row, x_col, dw, dw_row, dw, False)
+        _gemm(g, m, rows, g_col, g_row, x, rows, deep, x_row, x_col, dw, m, deep, dw_row, dw_col, dw, dw, 0, 0)
     if to_b:
         column_sum(g, db, rows, m, scratch(g, LANES), scratch(g, LEVELS))
 
@@ -282,8 +578,8 @@ def _linear_vjp(
 def linear_vjp(positions: tuple[int, ...]) -> Callable[[Array, Any, Any], list[Array]]:
     """The function (g, x, w) -> the cotangents of those of x, w, b (0, 1, 2) in ``positions``: see :func:`linear`.
 
-    It launches one kernel, with the bits of ``matmul`` and ``sum``. ``x`` may be None if w's cotangent is not asked
-    for, ``w`` if x's is not.
+    It launches one kernel where the products are small; the bits are those of ``matmul`` and ``sum``. ``x`` may be
+    None if w's cotangent is not asked for, ``w`` if x's is not.
     """
     to_x, to_w, to_b = 0 in positions, 1 in positions, 2 in positions
 
@@ -294,19 +590,22 @@ def linear_vjp(positions: tuple[int, ...]) -> Callable[[Array, Any, Any], list[A
         if len(shape) != 2:
             g = g.reshape(math.prod(shape[:-1]), shape[-1])
             x = None if x is None else x.reshape(len(g), x.shape[-1])
-        dx = dw = g
-        db = _no_bias(dtype)
-        found = []
-        if to_x:
-            dx = np.empty((len(g), w.shape[1]), dtype)
-            found.append(dx if len(shape) == 2 else dx.reshape(*shape[:-1], w.shape[1]))
-        if to_w:
-            dw = np.empty((shape[-1], x.shape[1]), dtype)
-            found.append(dw)
-        if to_b:
-            db = np.empty(shape[-1], dtype)
-            found.append(db)
-        _linear_vjp[dtype](g, g if x is None else x, g if w is None else w, dx, dw, db, to_x, to_w, to_b)
-        return found
+        dx = dw = db = g
+        if (to_x and g.size * w.shape[1] >= _LARGE) or (to_w and g.size * x.shape[1] >= _LARGE):
+            dx = matmul(g, w) if to_x else g
+            dw = matmul(g.T, x) if to_w else g
+            db = column_sums(g, (0,)) if to_b else g
+        else:
+            if to_x:
+                dx = empty((len(g), w.shape[1]), dtype)
+            if to_w:
+                dw = empty((shape[-1], x.shape[1]), dtype)
+            if to_b:
+                db = empty(shape[-1], dtype)
+            x, w = g if x is None else x, g if w is None else w
+            _linear_vjp[dtype](g, x, w, dx, dw, db, to_x, to_w, to_b)
+        if to_x and len(shape) != 2:
+            dx = dx.reshape(*shape[:-1], dx.shape[1])
+        return [found for found, asked in ((dx, to_x), (dw, to_w), (db, to_b)) if asked]
 
     return run

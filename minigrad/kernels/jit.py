@@ -37,7 +37,7 @@ import hashlib
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -48,10 +48,12 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import config, registry
+from numba.core import cgutils, config, registry
 from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import _FunctionCompiler  # type: ignore[attr-defined]  # its stub hides it
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import lower_builtin
 
 #: False under NUMBA_DISABLE_JIT: kernels cannot run then, and ops run by their formulas.
 AVAILABLE = not config.DISABLE_JIT
@@ -61,6 +63,8 @@ FLAGS = MappingProxyType({"error_model": "numpy", "boundscheck": False})
 
 #: Decorator for functions that kernels call.
 function = numba.njit(**FLAGS)
+#: The same, for large ones with one caller: they are compiled with it, and not by themselves before.
+inlined = numba.njit(inline="always", **FLAGS)
 
 _FLOATS = MappingProxyType({np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64})
 _ELEMENTS = MappingProxyType({"i": types.int64, "b": types.boolean, "u": types.uint64, "d": types.float64})
@@ -242,23 +246,36 @@ class Kernel(dict[Any, Callable[..., None]]):
 
     Compiled on first use for a dtype, and cached on disk. The caller answers for the number of arguments, shapes,
     contiguity, dtypes, and for arrays being NumPy arrays: nothing is checked here, not even that.
+
+    Within a kernel that declares it in ``uses``, ``other(*words)`` calls the machine code of another one, in the
+    precision of its first pointer: what large kernels share is compiled once.
     """
 
-    def __init__(self, body: Callable[..., None], codes: str, ints: int) -> None:
+    def __init__(self, body: Callable[..., None], codes: str, ints: int, uses: Sequence[Kernel]) -> None:
         super().__init__()
-        self.body, self.codes, self.ints = body, codes, ints
+        self.body, self.codes, self.ints, self.uses = body, codes, ints, tuple(uses)
         self.__name__, self.__doc__ = body.__name__, body.__doc__
+        _let_kernels_call(self)
+
+    def __call__(self, *words: Any) -> None:
+        raise TypeError(f"{self!r}: only kernels call it so; take kernel[dtype]")
+
+    def symbol(self, dtype: str) -> str:
+        """The name by which other kernels' code knows this one's."""
+        return f"{self.body.__module__}.{self.body.__qualname__}.{dtype}"
 
     def _file(self, dtype: np.dtype[Any]) -> Path | None:
         """Where the object code is kept; nowhere for kernels outside this folder, which the stamp does not know."""
         if Path(self.body.__code__.co_filename).parent != _FOLDER:
             return None
         folder = cache_directory()
-        return folder and folder / f"{self.body.__module__}.{self.body.__qualname__}.{dtype.name}"
+        return folder and folder / self.symbol(dtype.name)
 
     @functools.cache  # noqa: B019 (kernels live as long as the process)
     def compiled(self, dtype: np.dtype[Any]) -> _Loaded:
         """The machine code for ``dtype`` (float32 or float64)."""
+        for other in self.uses:
+            llvm.add_symbol(other.symbol(dtype.name), other.address(dtype))
         file = self._file(dtype)
         code = file and _read(file)
         if not code:
@@ -267,6 +284,7 @@ class Kernel(dict[Any, Callable[..., None]]):
                 _write(file, code)
         return _load(self.__name__, code)
 
+    @functools.cache  # noqa: B019 (the same)
     def address(self, dtype: Any) -> int:
         """The address of the C function for ``dtype``, for callers that lay out the words themselves."""
         return self.compiled(np.dtype(dtype)).address
@@ -276,9 +294,37 @@ class Kernel(dict[Any, Callable[..., None]]):
         return launch
 
     __hash__ = object.__hash__  # type: ignore[assignment]  # a kernel is itself, not its table
+    __eq__ = object.__eq__  # the same
 
     def __repr__(self) -> str:
         return f"<kernel {self.__name__} {self.codes}{self.ints}>"
+
+
+def _let_kernels_call(kernel: Kernel) -> None:
+    """Tell Numba what ``kernel(*words)`` means."""
+
+    class Template(AbstractTemplate):
+        key = kernel
+
+        def generic(self, args: Any, kws: Any) -> Any:
+            return signature(types.void, *args)
+
+    def lower(context: Any, builder: Any, sig: Any, values: Any) -> Any:
+        dtype = next(kind.dtype for kind in sig.args if isinstance(kind, types.CPointer))
+        words = [
+            builder.ptrtoint(value, _WORD)
+            if isinstance(kind, types.CPointer)
+            else context.cast(builder, value, kind, types.int64)
+            for value, kind in zip(values, sig.args, strict=True)
+        ]
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [_WORD] * len(words)), kernel.symbol(str(dtype))
+        )
+        builder.call(function, words)
+        return context.get_dummy_value()
+
+    infer_global(kernel, types.Function(Template))
+    lower_builtin(kernel, types.VarArg(types.Any))(lower)
 
 
 def _read(file: Path) -> bytes | None:
@@ -301,6 +347,6 @@ def _write(file: Path, code: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def kernel(codes: str, ints: int) -> Callable[[Callable[..., None]], Kernel]:
-    """Declare a kernel: see the module's docstring for the operand codes."""
-    return lambda body: Kernel(body, codes, ints)
+def kernel(codes: str, ints: int, uses: Sequence[Kernel] = ()) -> Callable[[Callable[..., None]], Kernel]:
+    """Declare a kernel: see the module's docstring for the operand codes. ``uses``: the kernels that it calls."""
+    return lambda body: Kernel(body, codes, ints, uses)

@@ -7,6 +7,9 @@ from hypothesis import strategies as st
 from kernel_tools import layouts, same
 
 from minigrad.kernels import gemm
+from minigrad.kernels.jit import kernel
+from minigrad.kernels.reduction import sum as sum_of
+from minigrad.kernels.simd import fma
 
 
 def rounded(value, dtype):
@@ -37,6 +40,61 @@ def test_one_chain_of_fused_multiply_adds(shape, dtype, rng):
     assert same(gemm.matmul(a, b), want)
     assert same(gemm.linear(a, b.T), want)
     assert same(gemm.linear(a, b.T.copy(), bias), want + bias)
+
+
+@kernel("MMM", ints=0)
+def _plain(a, m, depth, a_row, a_k, b, _b, n, b_k, b_col, c, _m, _n, c_row, c_col):
+    """The same promise at machine speed, an element after the other."""
+    for i in range(m):
+        for j in range(n):
+            total = c[i * c_row + j * c_col]
+            for k in range(depth):
+                total = fma(a[i * a_row + k * a_k], b[k * b_k + j * b_col], total)
+            c[i * c_row + j * c_col] = total
+
+
+def plain(a, b):
+    out = np.zeros((a.shape[0], b.shape[1]), a.dtype)
+    _plain[a.dtype](a, b, out)
+    return out
+
+
+def test_the_plain_loop_keeps_the_promise(dtype, rng):
+    a, b = rng.standard_normal((5, 40)).astype(dtype), rng.standard_normal((40, 3)).astype(dtype)
+    assert same(plain(a, b), chain(a, b))
+
+
+# One size at least for each way through the kernel: long rows, columns, panels in place and copied, rows of A that
+# alias, blocks; and every edge of each.
+WAYS = [
+    (1, 40, 600), (2, 33, 257), (2, 600, 5), (3, 7, 200), (40, 33, 1), (5, 1, 1), (17, 600, 1), (31, 5, 33),
+    (60, 1030, 50), (15, 1024, 16), (33, 2048, 3), (16, 16, 2048), (70, 9, 4096), (200, 200, 200), (61, 700, 150),
+    (150, 600, 77), (300, 1024, 40),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", WAYS)
+@pytest.mark.parametrize("layout", ["CC", "CF", "FC", "FF", "strided"])
+def test_every_way_through_gives_the_same_chain(shape, layout, dtype, rng):
+    m, k, n = shape
+    a, b = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
+    if layout == "strided":
+        a, b = np.repeat(a, 2, axis=1)[:, ::2], np.flip(np.flip(b).copy())
+    else:
+        a, b = np.asarray(a, order=layout[0]), np.asarray(b, order=layout[1])
+    want, bias = plain(a, b), rng.standard_normal(n).astype(dtype)
+    assert same(gemm.matmul(a, b), want)
+    assert same(gemm.linear(a, b.T, bias), want + bias)
+    assert same(gemm.matmul(np.stack([a, a]), b)[1], want)
+
+
+def test_the_linear_rule_is_that_of_its_products(dtype, rng):
+    for rows, m, k in ((6, 3, 5), (300, 130, 120)):  # by one kernel, and by three
+        g, x, w = (rng.standard_normal(s).astype(dtype) for s in ((rows, m), (rows, k), (m, k)))
+        dx, dw, db = gemm.linear_vjp((0, 1, 2))(g, x, w)
+        assert same(dx, plain(g, w))
+        assert same(dw, plain(g.T, x))
+        assert same(db, sum_of(g, (0,)))
 
 
 sizes = st.integers(1, 300)

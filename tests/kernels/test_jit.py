@@ -1,4 +1,5 @@
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -46,18 +47,24 @@ def test_importing_compiles_nothing_and_works_without_the_compiler(tmp_path):
     assert run(tmp_path, code, NUMBA_DISABLE_JIT="0") == "True 0"
 
 
-def test_bits_do_not_depend_on_the_vector_width(tmp_path):
+@pytest.mark.parametrize(
+    ("cpu", "features"),
+    [("haswell", "+avx,+avx2,+fma,+sse4.2,+bmi,+bmi2"), ("sandybridge", "+avx,+sse4.2"), ("x86-64", "+sse2")],
+)
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="other processors have other names")
+def test_bits_do_not_depend_on_the_vector_width(tmp_path, cpu, features):
+    """With vectors of 32 and of 16 bytes, and by calls of the C library where there is no fused multiply-add."""
     code = (
         "import numpy as np, hashlib\nfrom minigrad.kernels import elementwise as e, reduction as r, gemm\n"
         "rng = np.random.default_rng(0); x = rng.standard_normal((67, 301)).astype('f4'); h = hashlib.sha256()\n"
         "for a in (e.tanh(x), r.sum(x, (0,)), r.softmax(x, 1), gemm.matmul(x, x.T)): h.update(a.tobytes())\n"
+        "for m, k, n in ((1, 40, 600), (2, 33, 257), (17, 600, 1), (15, 1024, 16), (61, 700, 150), (9, 5, 3)):\n"
+        "    a, b = (rng.standard_normal(s).astype('f4') for s in ((m, k), (k, n)))\n"
+        "    for y in (b, np.asfortranarray(b)): h.update(gemm.matmul(a, y).tobytes())\n"
         "print(h.hexdigest())"
     )
-    (tmp_path / "minigrad").mkdir()
-    (tmp_path / "minigrad" / "__init__.py").touch()
-    shutil.copytree(FOLDER, tmp_path / "minigrad" / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
-    narrow = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+sse4.2,+bmi,+bmi2"}
-    assert run(tmp_path, code) == run(tmp_path, code, **narrow)
+    root = FOLDER.parents[1]
+    assert run(root, code) == run(root, code, NUMBA_CPU_NAME=cpu, NUMBA_CPU_FEATURES=features)
 
 
 def test_a_kernel_has_an_address_in_each_precision():
