@@ -306,8 +306,8 @@ def child(options):
         os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:threads]))
     from minigrad import kernels
 
-    if hasattr(kernels, "set_threads"):
-        kernels.set_threads(threads)
+    if hasattr(kernels, "set_num_threads"):
+        kernels.set_num_threads(threads)
     report = {"threads": threads, "gemm": [], "elementwise": [], "peak": {}}
     if "gemm" in options.only:
         for dtype in ("float32", "float64"):

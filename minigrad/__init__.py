@@ -15,6 +15,7 @@ from minigrad.engine.state import formulas, no_grad, record
 from minigrad.engine.tape import Node, Tape
 from minigrad.engine.tensor import Tensor, from_numpy, tensor
 from minigrad.engine.transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
+from minigrad.kernels.pool import get_num_threads, set_num_threads
 from minigrad.ops.activation import dropout, elu, gelu, leaky_relu, relu, selu, sigmoid, silu, softplus, tanh
 from minigrad.ops.arithmetic import (
     abs,
@@ -128,6 +129,7 @@ __all__ = [
     "from_numpy",
     "ge",
     "gelu",
+    "get_num_threads",
     "getitem",
     "grad",
     "gt",
@@ -175,6 +177,7 @@ __all__ = [
     "reshape",
     "scatter_add",
     "selu",
+    "set_num_threads",
     "sigmoid",
     "sign",
     "silu",

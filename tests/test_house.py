@@ -15,10 +15,16 @@ FLOORS |= dict.fromkeys(("init", "nn", "optim", "data", "checkpoint"), 4)
 FLOORS |= dict.fromkeys(("testing", "lab", "explorer", "cli"), 5)
 TOP = 6  # __init__ and __main__, above every room
 
-# The registry, and the State with the counter that all its copies share. TABLES: constants, annotated Final.
+# The registry, the State with the counter that all its copies share, and the worker threads, which are the process's
+# own and which no bit depends on. TABLES: constants, annotated Final.
 STATE = {
-    (f"minigrad/engine/{file}.py", name)
-    for file, name in (("op", "REGISTRY"), ("state", "_STATE"), ("state", "sequence"))
+    (f"minigrad/{file}.py", name)
+    for file, name in (
+        ("engine/op", "REGISTRY"),
+        ("engine/state", "_STATE"),
+        ("engine/state", "sequence"),
+        ("kernels/pool", "POOL"),
+    )
 }
 TABLES = {  # sample inputs in op declarations
     ("minigrad/ops/loss.py", "REDUCTIONS"),
@@ -29,6 +35,7 @@ TABLES = {  # sample inputs in op declarations
 MUTABLE = set("list dict set bytearray defaultdict OrderedDict Counter deque ChainMap count cycle iter local".split())
 MUTABLE |= set("ContextVar WeakKeyDictionary WeakValueDictionary WeakSet SimpleNamespace StringIO BytesIO".split())
 MUTABLE |= set("Lock RLock Random RandomState Generator default_rng".split())
+MUTABLE |= set("Pool ThreadPoolExecutor ProcessPoolExecutor Thread".split())
 MUTABLE |= set("fromkeys copy deepcopy array zeros ones empty full arange linspace".split())
 
 FLAGS = {"fastmath", "error_model", "boundscheck", "parallel", "nogil", "cache"}
@@ -260,6 +267,7 @@ def test_an_import_that_goes_down_is_not(path, source):
         "x = None\ndef f():\n    global x\n    x = 1",
         "REGISTRY = {}",
         "_STATE = ContextVar('s')",
+        "POOL = Pool()",
     ],
 )
 def test_mutable_state_is_caught(source):

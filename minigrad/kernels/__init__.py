@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from minigrad.kernels import elementwise, gemm, jit, loss, reduction, update
+from minigrad.kernels.pool import get_num_threads, set_num_threads
 
-__all__ = ["elementwise", "gemm", "loss", "reduction", "update", "warm_up"]
+__all__ = ["elementwise", "gemm", "get_num_threads", "loss", "reduction", "set_num_threads", "update", "warm_up"]
 
 
 def warm_up() -> Iterator[tuple[str, str]]:

@@ -289,6 +289,23 @@ class Kernel(dict[Any, Callable[..., None]]):
         """The address of the C function for ``dtype``, for callers that lay out the words themselves."""
         return self.compiled(np.dtype(dtype)).address
 
+    def unlocked(self, *operands: Any) -> Callable[[], None]:
+        """``self[dtype](*operands)`` as a call that leaves the interpreter's lock to other threads meanwhile."""
+        arrays = operands[: len(self.codes)]
+        dtype = next(array.dtype for array, code in zip(arrays, self.codes, strict=True) if code not in _ELEMENTS)
+        words: list[int] = []
+        for array, code in zip(arrays, self.codes, strict=True):
+            words.append(array.ctypes.data)
+            if code in _NDIM:
+                words += [*array.shape, *(stride // array.itemsize for stride in array.strides)]
+        words += operands[len(self.codes) :]
+        run = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(words))(self.address(dtype))
+
+        def call(alive: Any = arrays) -> None:
+            run(*words)
+
+        return call
+
     def __missing__(self, dtype: np.dtype[Any]) -> Callable[..., None]:
         launch = self[dtype] = self.compiled(dtype).launch
         return launch
