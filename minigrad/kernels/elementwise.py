@@ -16,15 +16,18 @@ from numpy.typing import NDArray
 
 from minigrad.kernels import jit
 from minigrad.kernels import vector_math as vm
-from minigrad.kernels.simd import Term, formula, load, store, where, width
+from minigrad.kernels.simd import Term, ahead, first_step, formula, load, put, where, width
 
 Array = NDArray[Any]
 
 # Loop and call differ between operations in their operands only.
 _SOURCE = """
 def loop({operands}, out, n):
-    for i in range(0, n, width(out)):
-        store(out, i, n, formula({lanes}))
+    i, step = 0, first_step(out, n)
+    while i < n:
+        {ahead}
+        put(out, i, n, formula({lanes}))
+        i, step = i + step, width(out)
 
 def {name}({operands}):
     dtype = {first}.dtype
@@ -58,11 +61,12 @@ def mapped(text: Callable[..., Term], options: int = 0) -> Any:
         name=name,
         operands=", ".join(operands),
         first=arrays[0],
+        ahead="; ".join(f"ahead({a}, i)" for a in arrays),
         lanes=", ".join(lanes + [f"{b}[0]" for b in numbers]),
         flat=", ".join([f"{a}.ravel()" for a in arrays] + [f"number({b}, dtype)" for b in numbers]),
     )
-    scope: dict[str, Any] = {"__name__": __name__, "formula": formula(text), "load": load, "store": store}
-    scope |= {"width": width, "empty": np.empty, "number": _number}
+    scope: dict[str, Any] = {"__name__": __name__, "formula": formula(text), "load": load, "put": put, "ahead": ahead}
+    scope |= {"first_step": first_step, "width": width, "empty": np.empty, "number": _number}
     exec(compile(source, __file__, "exec"), scope)
     scope["loop"].__name__ = scope["loop"].__qualname__ = f"{name}_loop"  # the name in the cache
     call = scope[name]

@@ -373,6 +373,77 @@ def store(typingctx: Any, p: Any, i: Any, n: Any, lanes: Any) -> Any:
     return types.void(p, types.int64, types.int64, lanes), codegen
 
 
+#: Bytes of an output from which on it is written past the caches: no cache would keep it until it is read.
+STREAMED = 1 << 25
+
+
+def _is_far(builder: Any, n: Any, size: int) -> Any:
+    return builder.icmp_signed(">=", n, ir.Constant(_I64, STREAMED // size))
+
+
+#: How far ahead memory is asked for where it comes from beyond the caches, in bytes.
+AHEAD = 1 << 10
+
+
+@intrinsic
+def ahead(typingctx: Any, p: Any, i: Any) -> Any:
+    """Ask for the memory ``AHEAD`` of p[i], which need not exist. It costs next to nothing where that is near."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+        callee = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        place = builder.gep(args[0], [builder.add(args[1], ir.Constant(_I64, 8 * AHEAD // p.dtype.bitwidth))])
+        builder.call(callee, [builder.bitcast(place, byte), *(ir.Constant(_I32, v) for v in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(p, types.int64), codegen
+
+
+@intrinsic
+def first_step(typingctx: Any, p: Any, n: Any) -> Any:
+    """How far to go from p[0] to the next vector: to an aligned one where n elements are streamed, else its width."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        size, lanes = p.dtype.bitwidth // 8, native(p.dtype)
+        inside = builder.and_(builder.ptrtoint(args[0], _I64), ir.Constant(_I64, VECTOR_BYTES - 1))
+        aligned = builder.udiv(builder.sub(ir.Constant(_I64, VECTOR_BYTES), inside), ir.Constant(_I64, size))
+        far = _is_far(builder, args[1], size)
+        whole = builder.icmp_unsigned("==", builder.urem(inside, ir.Constant(_I64, size)), ir.Constant(_I64, 0))
+        return builder.select(builder.and_(far, whole), aligned, ir.Constant(_I64, lanes))
+
+    return types.int64(p, types.int64), codegen
+
+
+@intrinsic
+def put(typingctx: Any, p: Any, i: Any, n: Any, lanes: Any) -> Any:
+    """``store`` for outputs that are not read soon: where p has ``STREAMED`` bytes, past the caches.
+
+    For loops whose first step is ``first_step``, and the others a vector's width.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer, position, end, value = args
+        address = _vector_pointer(builder, pointer, position, value.type)
+        far = _is_far(builder, end, p.dtype.bitwidth // 8)
+        inside = builder.and_(builder.ptrtoint(address, _I64), ir.Constant(_I64, VECTOR_BYTES - 1))
+        aligned = builder.icmp_unsigned("==", inside, ir.Constant(_I64, 0))
+        left = builder.sub(end, position)
+        fits = builder.icmp_signed(">=", left, ir.Constant(_I64, lanes.count))
+        with builder.if_else(fits, likely=True) as (whole, part):
+            with whole, builder.if_else(builder.and_(far, aligned), likely=False) as (past, near):
+                with past:
+                    written = builder.store(value, address, align=VECTOR_BYTES)
+                    written.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(_I32, 1)]))
+                with near:
+                    builder.store(value, address, align=_alignment(value.type))
+            with part:
+                masked_store(builder, value, address, first_lanes(builder, left, lanes.count))
+        return context.get_dummy_value()
+
+    return types.void(p, types.int64, types.int64, lanes), codegen
+
+
 @intrinsic
 def width(typingctx: Any, p: Any) -> Any:
     """How many lanes ``load`` gives for this pointer."""
