@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from minigrad.kernels import jit
 from minigrad.kernels import vector_math as vm
-from minigrad.kernels.simd import Term, ahead, first_step, formula, load, put, where, width
+from minigrad.kernels.simd import Term, ask, first_step, formula, load, put, where, width
 
 Array = NDArray[Any]
 
-# Loop and call differ between operations in their operands only.
+# Loop and call differ between operations in their operands only. Memory is asked for 32 vectors ahead.
 _SOURCE = """
 def loop({operands}, out, n):
     i, step = 0, first_step(out, n)
     while i < n:
-        {ahead}
+        {ask}
         put(out, i, n, formula({lanes}))
         i, step = i + step, width(out)
 
@@ -61,11 +61,11 @@ def mapped(text: Callable[..., Term], options: int = 0) -> Any:
         name=name,
         operands=", ".join(operands),
         first=arrays[0],
-        ahead="; ".join(f"ahead({a}, i)" for a in arrays),
+        ask="; ".join(f"ask({a}, i + 32 * width(out))" for a in arrays),
         lanes=", ".join(lanes + [f"{b}[0]" for b in numbers]),
         flat=", ".join([f"{a}.ravel()" for a in arrays] + [f"number({b}, dtype)" for b in numbers]),
     )
-    scope: dict[str, Any] = {"__name__": __name__, "formula": formula(text), "load": load, "put": put, "ahead": ahead}
+    scope: dict[str, Any] = {"__name__": __name__, "formula": formula(text), "load": load, "put": put, "ask": ask}
     scope |= {"first_step": first_step, "width": width, "empty": np.empty, "number": _number}
     exec(compile(source, __file__, "exec"), scope)
     scope["loop"].__name__ = scope["loop"].__qualname__ = f"{name}_loop"  # the name in the cache

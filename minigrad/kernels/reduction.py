@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigrad.kernels.jit import function, kernel
-from minigrad.kernels.simd import Term, fold, formula, load, load16, offset, scratch, store, where, width
+from minigrad.kernels.simd import Term, ask, fold, formula, load, load16, offset, put, scratch, store, where, width
 from minigrad.kernels.vector_math import exp, log
 
 Array = NDArray[Any]
@@ -38,8 +38,8 @@ def _multiply(a: Term, b: Term) -> Term:
 
 
 @formula
-def _divide(a: Term, b: Term) -> Term:
-    return a / b
+def _inverse(a: Term) -> Term:
+    return 1.0 / a
 
 
 @formula
@@ -241,19 +241,16 @@ def _logsumexp(x: Any, out: Any, rows: Any, n: Any) -> None:
 
 @kernel("TT", ints=2)
 def _softmax(x: Any, out: Any, rows: Any, n: Any) -> None:
-    """out = exp(x - m) / sum(exp(x - m)) by rows of (rows, n)."""
+    """out = exp(x - m) (1 / sum(exp(x - m))) by rows of (rows, n)."""
     stack, w = scratch(x, DEPTH), width(x)
     for row in range(rows):
         p, q = offset(x, row * n), offset(out, row * n)
         m = peak(p, n)
-        total = _row_exp_sum(p, p, m, n, stack)
         for i in range(0, n, w):
-            store(q, i, n, _softmax_term(load(p, i, n, 0.0), m, total))
-
-
-@formula
-def _softmax_term(x: Term, m: Term, total: Term) -> Term:
-    return exp(x - m) / total
+            store(q, i, n, _exp_less(load(p, i, n, 0.0), m))
+        share = _inverse(row_sum(q, q, m, n, stack))
+        for i in range(0, n, w):
+            store(q, i, n, _multiply(load(q, i, n, 0.0), share))
 
 
 @kernel("TT", ints=2)
@@ -281,11 +278,13 @@ def _log_softmax_vjp_term(g: Term, y: Term, total: Term) -> Term:
 def _softmax_vjp(g: Any, y: Any, out: Any, rows: Any, n: Any) -> None:
     """out = y (g - sum(g y)) by rows of (rows, n)."""
     stack, w = scratch(g, DEPTH), width(g)
-    for row in range(rows):
-        p, q, r = offset(g, row * n), offset(y, row * n), offset(out, row * n)
+    for row in range(0, rows * n, n):
+        p, q = offset(g, row), offset(y, row)
         total = row_dot(p, q, 0.0, n, stack)
         for i in range(0, n, w):
-            store(r, i, n, _softmax_vjp_term(load(p, i, n, 0.0), load(q, i, n, 0.0), total))
+            ask(p, n + i)
+            ask(q, n + i)
+            put(out, row + i, row + n, _softmax_vjp_term(load(p, i, n, 0.0), load(q, i, n, 0.0), total))
 
 
 @kernel("TTT", ints=2)

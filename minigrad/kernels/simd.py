@@ -220,21 +220,46 @@ def where(mask: Term, a: Any, b: Any) -> Term:
     return Term(mask.builder, mask.builder.select(mask.value, shape.like(a).value, shape.like(b).value))
 
 
-def lookup(table: tuple[float, ...], index: Term) -> Term:
-    """float64 entries of a constant table."""
+def lookup(table: tuple[float, ...], index: Term, double: bool = True) -> Term:
+    """Entries of a constant table, as float64 or float32; a table of 32 float32 is two registers of AVX-512."""
     b = index.builder
+    kind = ir.DoubleType() if double else ir.FloatType()
+    if not double and len(table) == 32 and _is_native_avx512(index):
+        halves = [
+            ir.Constant(ir.VectorType(kind, 16), [ir.Constant(kind, v) for v in half])
+            for half in (table[:16], table[16:])
+        ]
+        function = ir.FunctionType(halves[0].type, [halves[0].type, index.type, halves[0].type])
+        callee = cgutils.get_or_insert_function(b.module, function, "llvm.x86.avx512.vpermi2var.ps.512")
+        return Term(b, b.call(callee, [halves[0], index.value, halves[1]]))
     data = cgutils.global_constant(
-        b, "minigrad.table", ir.Constant(ir.ArrayType(ir.DoubleType(), len(table)), [float(v) for v in table])
+        b, "minigrad.table", ir.Constant(ir.ArrayType(kind, len(table)), [float(v) for v in table])
     )
     zero, wide = ir.Constant(_I64, 0), index.shaped(_I64)
     positions = index.value if index.double else b.sext(index.value, wide)
     if not isinstance(index.type, ir.VectorType):
         return Term(b, b.load(b.gep(data, [zero, positions])))
-    entries = ir.Constant(index.shaped(ir.DoubleType()), ir.Undefined)
+    entries = ir.Constant(index.shaped(kind), ir.Undefined)
     for i in range(index.type.count):
         at = ir.Constant(_I32, i)
         entries = b.insert_element(entries, b.load(b.gep(data, [zero, b.extract_element(positions, at)])), at)
     return Term(b, entries)
+
+
+def _is_native_avx512(x: Term) -> bool:
+    bits = 64 if x.double else 32
+    return VECTOR_BYTES == 64 and isinstance(x.type, ir.VectorType) and x.type.count * bits == 512
+
+
+def scalef(x: Term, n: Term) -> Term | None:
+    """x 2^n, rounded once, n a float that holds an integer: one instruction of AVX-512; None elsewhere."""
+    if not _is_native_avx512(x):
+        return None
+    b = x.builder
+    kind, mask = ("pd", ir.IntType(8)) if x.double else ("ps", ir.IntType(16))
+    function = ir.FunctionType(x.type, [x.type, x.type, x.type, mask, _I32])
+    callee = cgutils.get_or_insert_function(b.module, function, f"llvm.x86.avx512.mask.scalef.{kind}.512")
+    return Term(b, b.call(callee, [x.value, n.value, x.value, ir.Constant(mask, -1), ir.Constant(_I32, 4)]))
 
 
 def _join(builder: ir.IRBuilder, args: list[Any], values: list[Any]) -> list[Term]:
@@ -381,20 +406,16 @@ def _is_far(builder: Any, n: Any, size: int) -> Any:
     return builder.icmp_signed(">=", n, ir.Constant(_I64, STREAMED // size))
 
 
-#: How far ahead memory is asked for where it comes from beyond the caches, in bytes.
-AHEAD = 1 << 10
-
-
 @intrinsic
-def ahead(typingctx: Any, p: Any, i: Any) -> Any:
-    """Ask for the memory ``AHEAD`` of p[i], which need not exist. It costs next to nothing where that is near."""
+def ask(typingctx: Any, p: Any, i: Any) -> Any:
+    """Ask for the memory of p[i], which need not exist, ahead of its use; near memory costs next to nothing."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         byte = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
         callee = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        place = builder.gep(args[0], [builder.add(args[1], ir.Constant(_I64, 8 * AHEAD // p.dtype.bitwidth))])
-        builder.call(callee, [builder.bitcast(place, byte), *(ir.Constant(_I32, v) for v in (0, 3, 1))])
+        place = builder.bitcast(builder.gep(args[0], [args[1]]), byte)
+        builder.call(callee, [place, *(ir.Constant(_I32, v) for v in (0, 3, 1))])  # to read, for all caches, data
         return context.get_dummy_value()
 
     return types.void(p, types.int64), codegen

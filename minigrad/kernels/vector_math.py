@@ -7,10 +7,13 @@ named function on the named interval (mpmath.chebyfit), lowest power first.
 from __future__ import annotations
 
 import math
+import struct
+from collections.abc import Callable
+from decimal import Context, Decimal, localcontext
 from functools import cache
 from typing import Any
 
-from minigrad.kernels.simd import Term, fma, formula, lookup, where
+from minigrad.kernels.simd import Term, fma, formula, lookup, scalef, where
 
 # (e^r - 1 - r) / r^2 on |r| <= 0.35
 _EXP = (
@@ -74,15 +77,6 @@ _COS = (
     ),
 )  # fmt: skip
 
-# (tanh(x) / x - 1) / x^2 in x^2, |x| <= 0.63; float32 only
-_TANH = (
-    (
-        -0.33333333149374506, 0.13333300146188914, -0.0539584616274522, 0.021762502907359264, -0.008323187058278775,
-        0.002269501684162354,
-    ),
-    None,
-)  # fmt: skip
-
 _INF, _NAN = math.inf, math.nan
 _LOG2E = 1.4426950408889634
 # ln 2 in two parts; the first has 9 (21) trailing zero bits, so that a multiple by an exponent is exact
@@ -118,13 +112,13 @@ def _nearest(t: Term) -> tuple[Term, Term]:
     return shifted - magic, shifted.bits() - t.like(magic).bits()
 
 
-def _exp_parts(x: Term) -> tuple[Term, Term]:
-    """(n, e^r - 1) where x = n ln 2 + r, |r| <= ln 2 / 2."""
+def _exp_parts(x: Term) -> tuple[Term, Term, Term]:
+    """(n as a float, n, e^r - 1) where x = n ln 2 + r, |r| <= ln 2 / 2."""
     whole, n = _nearest(x * _LOG2E)
     high, low = _LN2[x.double]
     first, second = fma(whole, x.like(-high), x), whole * -low  # the first is exact
     r = first + second
-    return n, first + fma(r * r, _horner(r, _EXP), second)
+    return whole, n, first + fma(r * r, _horner(r, _EXP), second)
 
 
 @formula
@@ -132,7 +126,10 @@ def exp(x: Term) -> Term:
     """e^x."""
     low, high = (-746.0, 710.0) if x.double else (-104.0, 89.0)  # beyond them 0 and inf; NaN passes both
     clipped = where(x > high, high, where(x < low, low, x))
-    n, r = _exp_parts(clipped)
+    whole, n, r = _exp_parts(clipped)
+    scaled = scalef(r + 1.0, whole)
+    if scaled is not None:
+        return scaled
     half = n >> 1  # 2^n itself may be subnormal or overflow: one rounding, at the last product
     return (r + 1.0) * _power_of_two(half, x) * _power_of_two(n - half, x)
 
@@ -141,7 +138,7 @@ def exp(x: Term) -> Term:
 def expm1(x: Term) -> Term:
     """e^x - 1."""
     low, high = (-40.0, 710.0) if x.double else (-20.0, 89.0)  # at the low end the result rounds to -1
-    n, r = _exp_parts(where(x > high, high, where(x < low, low, x)))
+    _, n, r = _exp_parts(where(x > high, high, where(x < low, low, x)))
     scale = _power_of_two(n - 1, x)  # half of 2^n, which may overflow
     result = fma(scale, r, scale - 0.5) * 2.0
     return where(abs(x) < 2.0**-60, x, where(n == 0, r, result))
@@ -191,12 +188,11 @@ def log1p(x: Term) -> Term:
 @formula
 def tanh(x: Term) -> Term:
     """Hyperbolic tangent."""
+    if not x.double:
+        return _by_pieces(x, *_TANH_PIECES)
     e = expm1(where(abs(x) > 20.0, 20.0, abs(x)) * 2.0)
-    far = (e / (e + 2.0)).call("copysign", x)
-    if x.double:
-        return far
-    z = x * x
-    return where(abs(x) < 0.63, where(x == 0.0, x, fma(x * z, _horner(z, _TANH), x)), far)
+    q = where(e > 2.0, 2.0, e) / (e + 2.0)  # from 1/2 on as 1 - 2 / (e + 2), where errors of e count for less
+    return where(e > 2.0, 1.0 - q, q).call("copysign", x)
 
 
 @formula
@@ -204,10 +200,9 @@ def sigmoid(x: Term) -> Term:
     """1 / (1 + e^-x)."""
     e = exp(-abs(x))
     s = e + 1.0
-    lost = e - (s - 1.0)
-    inverse = 1.0 / s
-    inverse = fma(inverse, fma(-s, inverse, s.like(1.0)) - lost * inverse, inverse)  # of 1 + e before its rounding
-    return where(x < 0.0, e * inverse, inverse)
+    y = where(x < 0.0, e, 1.0) / s
+    inverse = where(x < 0.0, 1.0 - y, y)  # 1 / s, in both cases
+    return fma((e - (s - 1.0)) * inverse, -y, y)  # what rounding s took away
 
 
 @formula
@@ -219,11 +214,107 @@ def softplus(x: Term) -> Term:
 @formula
 def erf(x: Term) -> Term:
     """The error function."""
-    end = 6.1 if x.double else 4.2
-    a = where(abs(x) > end, end, abs(x))
+    if not x.double:
+        return _by_pieces(x, *_ERF_PIECES)
+    a = where(abs(x) > 6.1, 6.1, abs(x))
     near = fma(x, _horner(x * x, _ERF), x)
     far = fma(-exp(-(a * a)), _horner((a - 2.0) / (a + 2.0), _ERFCX), x.like(1.0)).call("copysign", x)
     return where(a < 1.0, near, far)
+
+
+def _decimal_tanh(x: Decimal) -> Decimal:
+    e = (2 * x).exp()
+    return (e - 1) / (e + 1)
+
+
+def _decimal_erf(x: Decimal) -> Decimal:
+    total, term, n = Decimal(0), x, 0
+    while abs(term) > Decimal("1e-40"):
+        total += term / (2 * n + 1)
+        n += 1
+        term *= -x * x / n
+    return total * (2 * Decimal(_two_over_pi(120)) / 2**120).sqrt()  # 2 / sqrt pi
+
+
+#: (function, e, whether f(x) < x): odd functions, on 32 pieces of [0, 2^(e + 8)), beyond which they are 1 in float32.
+_TANH_PIECES, _ERF_PIECES = (_decimal_tanh, -4), (_decimal_erf, -6)
+
+
+@cache
+def _pieces(f: Callable[[Decimal], Decimal], lowest: int) -> tuple[tuple[float, ...], ...]:
+    """For each piece (four to a binade from 2^lowest on, the first from 0) centre, value and a polynomial's 6 numbers.
+
+    f(c + d) = v + d p(d), p the interpolant at Chebyshev points. The centre is a float32 at which f is, to 1/64 of
+    its last place, a float32 too, so that v adds no error. In the first piece the centre is 0 and v stands for x.
+    Computed in 50 digits, so that every machine has the same.
+    """
+    rows = {}
+    with localcontext(Context(prec=50)):
+        for number in range(32):
+            binade, quarter = divmod(number, 4)
+            low, high = (math.ldexp(1 + (quarter + i) / 4, lowest + binade) for i in (0, 1))
+            centre = value = 0.0
+            if number:
+                step, centre = (high - low) * 2.0**-15, (low + high) / 2
+                while True:
+                    exact = f(Decimal(centre))
+                    value = _single(exact)
+                    if abs(exact - Decimal(value)) * 64 < Decimal(math.ulp(value)) * 2**29:
+                        break
+                    centre += step
+            else:
+                low = 0.0
+            points = [
+                (Decimal(low) + Decimal(high)) / 2 + (Decimal(high) - Decimal(low)) / 2 * Decimal(sign * cosine)
+                for cosine in (0.9659258262890683, 0.7071067811865476, 0.25881904510252074)
+                for sign in (1, -1)
+            ]
+            offsets = [point - Decimal(centre) for point in points]
+            heights = [
+                (f(point) - (Decimal(value) if number else point)) / d for point, d in zip(points, offsets, strict=True)
+            ]
+            key = math.frexp(math.ldexp(1 + quarter / 4, lowest + binade))
+            rows[((key[1] + 125) * 4 + int(key[0] * 8 - 4) + 4) & 31] = (centre, value, *_interpolant(offsets, heights))
+    return tuple(zip(*[rows[i] for i in range(32)], strict=True))
+
+
+def _single(x: Decimal) -> float:
+    """The nearest float32."""
+    return float(struct.unpack("f", struct.pack("f", float(x)))[0])
+
+
+def _interpolant(x: list[Decimal], y: list[Decimal]) -> list[float]:
+    """The coefficients, lowest power first and in float32, of the polynomial through the points (Newton's form)."""
+    divided = list(y)
+    for level in range(1, len(x)):
+        for i in reversed(range(level, len(x))):
+            divided[i] = (divided[i] - divided[i - 1]) / (x[i] - x[i - level])
+    powers = [Decimal(0)] * len(x)
+    for i in reversed(range(len(x))):
+        powers = [Decimal(0), *powers[:-1]] if i == len(x) - 1 else _times(powers, x[i])
+        powers[0] += divided[i]
+    return [_single(c) for c in powers]
+
+
+def _times(polynomial: list[Decimal], root: Decimal) -> list[Decimal]:
+    """polynomial * (t - root), of the same length: the highest power is 0 before."""
+    shifted = [Decimal(0), *polynomial[:-1]]
+    return [a - root * b for a, b in zip(shifted, polynomial, strict=True)]
+
+
+def _by_pieces(x: Term, f: Callable[[Decimal], Decimal], lowest: int) -> Term:
+    """An odd function of float32, by the polynomial of the piece that x lies in."""
+    centres, values, *coefficients = _pieces(f, lowest)
+    end = math.ldexp(1 - 2.0**-24, lowest + 8)
+    a = where(abs(x) > end, end, abs(x))
+    first = math.ldexp(1.0, lowest)
+    index = (where(a < first, first, a).bits() >> 21) & 31  # exponent and two bits of the mantissa
+    d = a - lookup(centres, index, double=False)
+    total = lookup(coefficients[-1], index, double=False)
+    for table in reversed(coefficients[:-1]):
+        total = fma(total, d, lookup(table, index, double=False))
+    start = where(a < 1.25 * first, a, lookup(values, index, double=False))
+    return fma(total, d, start).call("copysign", x)
 
 
 @cache
