@@ -1,4 +1,4 @@
-"""The ``minigrad`` command: ``train``, ``eval`` and ``ops``."""
+"""The ``minigrad`` command: ``train``, ``eval``, ``ops`` and ``warmup``."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from minigrad import checkpoint, data, init, nn, optim
+from minigrad import checkpoint, data, init, kernels, nn, optim
 from minigrad.engine.op import REGISTRY, Op, Rule
 from minigrad.engine.state import no_grad
 from minigrad.engine.tensor import from_numpy
+from minigrad.kernels import jit
 from minigrad.ops.loss import cross_entropy
 
 ACTIVATIONS: MappingProxyType[str, type[nn.Module]] = MappingProxyType(
@@ -156,8 +157,12 @@ def _parser() -> _Parser:
     ops = commands.add_parser("ops", help="every op: formula, derivatives, what each saves")
     ops.add_argument("name", nargs="?", help="one op, with its description")
     ops.set_defaults(run=_ops, parser=ops)
+
+    warmup = commands.add_parser("warmup", help="compile all kernels into the cache, so that nothing waits later")
+    warmup.add_argument("--quiet", action="store_true", help="print the summary line only")
+    warmup.set_defaults(run=_warmup, parser=warmup)
     parser.set_defaults(
-        parser=parser, run=lambda options: parser.error("say what to do: train, eval or ops (--help explains)")
+        parser=parser, run=lambda options: parser.error("say what to do: train, eval, ops or warmup (--help explains)")
     )
     return parser
 
@@ -297,8 +302,8 @@ def accuracy(net: nn.Module, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -
 
 
 @contextlib.contextmanager
-def _progress(epochs: int, quiet: bool) -> Iterator[Callable[[float], None]]:
-    """A bar over the epochs, if there is a terminal to draw on and rich to draw with."""
+def _progress(total: int, quiet: bool, what: str = "epoch") -> Iterator[Callable[[float], None]]:
+    """A bar, if there is a terminal to draw on and rich to draw with."""
     try:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     except ImportError:
@@ -306,9 +311,9 @@ def _progress(epochs: int, quiet: bool) -> Iterator[Callable[[float], None]]:
     if quiet or not sys.stdout.isatty():
         yield lambda share: None
         return
-    columns = (TextColumn("epoch {task.completed:.0f}/{task.total}"), BarColumn(), TimeRemainingColumn())
+    columns = (TextColumn(what + " {task.completed:.0f}/{task.total}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as progress:
-        task = progress.add_task("", total=epochs)
+        task = progress.add_task("", total=total)
         yield lambda share: progress.advance(task, share)
 
 
@@ -322,6 +327,18 @@ def _eval(options: argparse.Namespace) -> None:
         raise UserError(f"the images have {sets.x_test.shape[1]} pixels, but {options.file} takes {config['inputs']}")
     right = accuracy(net, sets.x_test, sets.y_test)
     print(f"{options.file}: held-out accuracy {right:.2%} of {len(sets.y_test)} images")
+
+
+def _warmup(options: argparse.Namespace) -> None:
+    start = time.perf_counter()
+    if not jit.AVAILABLE:
+        raise UserError("NUMBA_DISABLE_JIT is set: there are no kernels to compile")
+    with _progress(kernels.count(), options.quiet, "kernel") as advance:
+        for _kernel, _dtype in kernels.warm_up():
+            advance(1)
+    where = jit.cache_directory()
+    kept = f"kept in {where}" if where else "not kept: no directory for them can be written"
+    print(f"{kernels.count()} kernels ready after {time.perf_counter() - start:.1f} s, {kept}")
 
 
 # The page of ops

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import checkpoint, cli
+from minigrad import checkpoint, cli, kernels
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +105,7 @@ def prepare(tmp_path):
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        ("", 2, "say what to do: train, eval or ops"),
+        ("", 2, "say what to do: train, eval, ops or warmup"),
         ("trian", 2, "unknown command 'trian'; did you mean train?"),
         ("train --epcohs 3", 2, "unknown option --epcohs; did you mean --epochs?"),
         ("train --activation tahn", 2, "unknown activation 'tahn'; did you mean tanh?"),
@@ -205,3 +205,14 @@ def test_the_defaults_are_good(capsys):
     status, out, _ = run(capsys, "train", "--epochs", "8", "--quiet")
     assert status == 0
     assert float(out.split("accuracy ")[1].split("%")[0]) > 94
+
+
+def test_warmup(capsys):
+    status, out, err = run(capsys, "warmup")
+    if kernels.jit.AVAILABLE:
+        assert (status, err) == (0, "")
+        assert out.startswith(f"{kernels.count()} kernels ready after ")
+        assert str(kernels.jit.cache_directory()) in out
+    else:
+        assert (status, out) == (1, "")
+        assert "NUMBA_DISABLE_JIT is set" in err

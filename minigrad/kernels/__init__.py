@@ -11,22 +11,45 @@ import numpy as np
 from minigrad.kernels import elementwise, gemm, jit, loss, reduction, update
 from minigrad.kernels.pool import get_num_threads, set_num_threads
 
-__all__ = ["elementwise", "gemm", "get_num_threads", "loss", "reduction", "set_num_threads", "update", "warm_up"]
+__all__ = [
+    "count",
+    "elementwise",
+    "gemm",
+    "get_num_threads",
+    "loss",
+    "reduction",
+    "set_num_threads",
+    "update",
+    "warm_up",
+]
 
 
-def warm_up() -> Iterator[tuple[str, str]]:
-    """Compile every kernel in both precisions, or load it from the cache; yields (kernel, dtype) before each.
-
-    >>> for kernel, dtype in warm_up():
-    ...     pass
-    """
-    kernels = {}
+def _all() -> dict[jit.Kernel, str]:
+    """Every kernel of these rooms, with its name."""
+    found = {}
     for room in (elementwise, gemm, loss, reduction, update):
         for thing in vars(room).values():
             kernel = getattr(thing, "kernel", thing)
             if isinstance(kernel, jit.Kernel):
-                kernels[kernel] = f"{room.__name__.rpartition('.')[2]}.{kernel.__name__}"
-    for kernel, name in kernels.items() if jit.AVAILABLE else ():
-        for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
-            yield name, dtype.name
+                found[kernel] = f"{room.__name__.rpartition('.')[2]}.{kernel.__name__}"
+    return found
+
+
+_PRECISIONS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def count() -> int:
+    """How many kernels :func:`warm_up` makes ready."""
+    return len(_PRECISIONS) * len(_all())
+
+
+def warm_up() -> Iterator[tuple[str, str]]:
+    """Compile every kernel in both precisions, or load it from the cache; yields (kernel, dtype) after each.
+
+    >>> for kernel, dtype in warm_up():
+    ...     pass
+    """
+    for kernel, name in _all().items() if jit.AVAILABLE else ():
+        for dtype in _PRECISIONS:
             kernel[dtype]
+            yield name, dtype.name
