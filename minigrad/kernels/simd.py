@@ -406,16 +406,21 @@ def _is_far(builder: Any, n: Any, size: int) -> Any:
     return builder.icmp_signed(">=", n, ir.Constant(_I64, STREAMED // size))
 
 
+def prefetch(builder: Any, pointer: Any) -> None:
+    """Ask for a cache line ahead of its use; the address need not exist, and near memory costs next to nothing."""
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
+    callee = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    to_read_everywhere_data = [ir.Constant(_I32, v) for v in (0, 3, 1)]
+    builder.call(callee, [builder.bitcast(pointer, byte), *to_read_everywhere_data])
+
+
 @intrinsic
 def ask(typingctx: Any, p: Any, i: Any) -> Any:
-    """Ask for the memory of p[i], which need not exist, ahead of its use; near memory costs next to nothing."""
+    """:func:`prefetch` of p[i]."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        byte = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
-        callee = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        place = builder.bitcast(builder.gep(args[0], [args[1]]), byte)
-        builder.call(callee, [place, *(ir.Constant(_I32, v) for v in (0, 3, 1))])  # to read, for all caches, data
+        prefetch(builder, builder.gep(args[0], [args[1]]))
         return context.get_dummy_value()
 
     return types.void(p, types.int64), codegen
