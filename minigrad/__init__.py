@@ -7,11 +7,11 @@
 tensor([2., 4.])
 """
 
-from minigrad import checkpoint, data, init, nn, optim
+from minigrad import checkpoint, data, init, lab, nn, optim
 from minigrad.engine.backward import Step, identity, steps
 from minigrad.engine.op import REGISTRY, Op, op
 from minigrad.engine.shapes import Domain, bools, integers, reals
-from minigrad.engine.state import formulas, no_grad, record
+from minigrad.engine.state import blas, formulas, no_grad, record
 from minigrad.engine.tape import Node, Tape
 from minigrad.engine.tensor import Tensor, from_numpy, tensor
 from minigrad.engine.transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
@@ -106,6 +106,7 @@ __all__ = [
     "assign",
     "astype",
     "bce_with_logits",
+    "blas",
     "bools",
     "broadcast_to",
     "checkpoint",
@@ -143,6 +144,7 @@ __all__ = [
     "jacobian",
     "jvp",
     "l1_loss",
+    "lab",
     "le",
     "leaky_relu",
     "linear",

@@ -59,16 +59,18 @@ def apply(op: Op, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         bit += bit
     if op.checks_letters:
         op._check(values)
-    clean = op.takes_any_shape and not mixed and dtype is not None and state.kernels
+    kernels = state.kernels
+    clean = op.takes_any_shape and not mixed and dtype is not None and kernels != ""
     if clean:
         try:
-            out = op.kernel(*values, **options)  # type: ignore[misc]  # takes_any_shape: there is one
+            run: Any = op.kernel if kernels == "own" else op.blas or op.kernel
+            out = run(*values, **options)
         except (ValueError, IndexError, TypeError) as error:
             raise op._explain(error, values) from None
         outs = out if type(out) is tuple else (out if type(out) is _ndarray else np.asarray(out),)
         out = outs[0]
     else:
-        outs = op.run(values, options, state.kernels)
+        outs = op.run(values, options, kernels)
         out = outs[0]
     if not tensors:
         return out

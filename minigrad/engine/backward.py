@@ -11,7 +11,7 @@ import numpy as np
 
 from minigrad.engine.apply import apply
 from minigrad.engine.op import REGISTRY, Op, Rule, attach, op
-from minigrad.engine.state import current, mode
+from minigrad.engine.state import Kernels, current, mode
 from minigrad.engine.tape import Node
 from minigrad.engine.tensor import Tensor
 
@@ -239,7 +239,7 @@ def _stale(node: Node) -> RuntimeError:
 
 
 def _pull(
-    node: Node, g: Any, wanted: set[Node] | None, graph: bool, wrap: bool, kernels: bool
+    node: Node, g: Any, wanted: set[Node] | None, graph: bool, wrap: bool, kernels: Kernels
 ) -> list[tuple[Node, Any]]:
     """What the cotangent of a node's output sends to its parents, by the op's rules."""
     op, plan, saved, parents = node.op, node.plan, node.saved, node.parents
@@ -250,7 +250,7 @@ def _pull(
         return _through(node, g, graph, wanted)
     if wrap:
         saved = _rewrap(node)
-    direct = node.clean and kernels and not wrap
+    direct = node.clean and kernels == "own" and not wrap
     if direct and wanted is None and plan.quick is not None:
         return plan.quick(g, saved, parents)
     contributions = []
@@ -351,7 +351,7 @@ class _Formula(Op):
     def fn(self, *values: Any, **options: Any) -> Any:
         return self.rule.fn(*self._ordered(values, options))
 
-    def run(self, values: Sequence[Any], options: dict[str, Any], kernels: bool = True) -> tuple[Any, ...]:
+    def run(self, values: Sequence[Any], options: dict[str, Any], kernels: Kernels = "own") -> tuple[Any, ...]:
         if self.known is not None:
             return (self.known,)
         return (np.asarray(self.rule.run(self._ordered(values, options), kernels)),)

@@ -30,6 +30,7 @@ import numpy as np
 
 from minigrad.engine.apply import apply
 from minigrad.engine.shapes import Domain, Shapes
+from minigrad.engine.state import Kernels
 from minigrad.engine.tape import Node
 from minigrad.engine.tensor import Tensor, native
 
@@ -52,9 +53,9 @@ class Rule:
     arrays: tuple[bool, ...]  # which names stand for arrays; the others are free
     kernel: Callable[..., Any] | None
 
-    def run(self, values: Sequence[Any], kernels: bool) -> Any:
+    def run(self, values: Sequence[Any], kernels: Kernels) -> Any:
         """The cotangent as an array, from arrays and free values in the order of ``names``."""
-        if self.kernel is None or not kernels:
+        if self.kernel is None or kernels != "own":  # the formula's ops run by BLAS where it is asked for
             return self.fn(*values)
         arrays = [value for value, is_array in zip(values, self.arrays, strict=True) if is_array]
         ready = self.op._ready(
@@ -125,6 +126,7 @@ class Op:
         *,
         shapes: str,
         kernel: Callable[..., Any] | None,
+        blas: Callable[..., Any] | None,
         differentiable: bool,
         writes: Sequence[str],
         view: bool,
@@ -139,7 +141,7 @@ class Op:
             fn.__doc__,
             fn.__module__,
         )
-        self.fn, self.formula, self.kernel = fn, formula, kernel
+        self.fn, self.formula, self.kernel, self.blas = fn, formula, kernel, blas
         self.differentiable, self.writes, self.view, self.sequence = differentiable, tuple(writes), view, sequence
         self.shapes, self.cases, self.domains = shapes, tuple(cases), domains
         self.letters = Shapes(shapes) if "->" in shapes else None
@@ -261,7 +263,7 @@ class Op:
 
     # Running
 
-    def run(self, values: Sequence[Any], options: dict[str, Any], kernels: bool = True) -> tuple[Any, ...]:
+    def run(self, values: Sequence[Any], options: dict[str, Any], kernels: Kernels = "own") -> tuple[Any, ...]:
         """(output, *residuals) as arrays, from arrays and numbers; residuals only if a kernel gives them.
 
         The kernel runs where there is one for the dtypes, else the formula.
@@ -271,7 +273,7 @@ class Op:
                 self._check(values)
             if self.kernel is not None and (ready := self._ready(values, self.arrays)) is not None:
                 if kernels:
-                    out = self.kernel(*ready, **options)
+                    out = (self.kernel if kernels == "own" else self.blas or self.kernel)(*ready, **options)
                     return out if type(out) is tuple else (np.asarray(out),)
                 values = ready  # the formula sees the same promotion
             out = self.fn(list(values), **options) if self.sequence else self.fn(*values, **options)
@@ -425,6 +427,7 @@ def op(
     method: str | bool = False,
     infix: str = "",
     kernel: Callable[..., Any] | None = None,
+    blas: Callable[..., Any] | None = None,
     differentiable: bool = True,
     writes: Sequence[str] = (),
     view: bool = False,
@@ -438,6 +441,7 @@ def op(
     shapes: ``"elementwise"`` (broadcasting), letters as in ``"...nk,...km->...nm"``, or ``"free"``.
     method, infix: also reach it as ``x.method()`` (True: by its own name) or by an operator (``"+"``).
     kernel: a compiled version: the same arguments, arrays of one float dtype in, new arrays out.
+    blas: another kernel, of whose bits nothing is promised: it runs inside ``with mg.blas():``.
     differentiable: False for comparisons and the like, whose results never need gradients.
     writes: the arguments that it writes in place. view: whether the output shares the first argument's memory.
     sequence: the first parameter is a sequence of arrays.
@@ -468,6 +472,7 @@ def op(
             formula,
             shapes=shapes,
             kernel=kernel,
+            blas=blas,
             differentiable=differentiable,
             writes=writes,
             view=view,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import Any, Literal
 
 from minigrad.kernels import jit
 
@@ -21,6 +21,10 @@ def user_site(frame: Any) -> tuple[CodeType, int]:
     while frame.f_code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
         frame = frame.f_back
     return frame.f_code, frame.f_lasti
+
+
+#: Whose kernels run: minigrad's own, or BLAS for the ops that have such a kernel; or none.
+Kernels = Literal["own", "blas", ""]
 
 
 class State:
@@ -37,7 +41,7 @@ class State:
     def __init__(self) -> None:
         self.grad = True  # record nodes
         self.record = False  # nodes keep their values, for replay after a leaf was written
-        self.kernels = jit.AVAILABLE  # run kernels, else formulas in plain NumPy
+        self.kernels: Kernels = "own" if jit.AVAILABLE else ""  # which ones run; "": formulas in plain NumPy
         self.observer: Callable[..., None] | None = None  # called with (op, args, options, out) after every op
         self.path = ""  # dotted path of the module that is running
         self.site: tuple[CodeType, int] | None = None  # the user's line that called it
@@ -94,4 +98,18 @@ def formulas() -> contextlib.AbstractContextManager[State]:
 
     Bits are promised within this mode, and within the other, but not across the two.
     """
-    return mode(kernels=False)
+    return mode(kernels="")
+
+
+def blas() -> contextlib.AbstractContextManager[State]:
+    """Let matrix products run through NumPy's BLAS, and their derivatives; everything else as ever.
+
+    Nothing is promised of bits then: the last one depends on an element's position, so that units which start equal
+    drift apart. ``lab.blas_drift`` shows how far.
+
+    >>> import minigrad as mg
+    >>> with mg.blas():
+    ...     mg.matmul(mg.tensor([[1.0, 2.0]]), mg.tensor([[3.0], [4.0]]))
+    tensor([[11.]])
+    """
+    return mode(kernels="blas")

@@ -191,8 +191,10 @@ def tanh(x: Term) -> Term:
     if not x.double:
         return _by_pieces(x, *_TANH_PIECES)
     e = expm1(where(abs(x) > 20.0, 20.0, abs(x)) * 2.0)
-    q = where(e > 2.0, 2.0, e) / (e + 2.0)  # from 1/2 on as 1 - 2 / (e + 2), where errors of e count for less
-    return where(e > 2.0, 1.0 - q, q).call("copysign", x)
+    s = e + 2.0
+    q = where(e > 2.0, 2.0, e) / s  # from 1/2 on as 1 - 2 / (e + 2), where errors of e count for less
+    near = fma(q * (e - (s - 2.0)) * (1.0 - q), q.like(-0.5), q)  # what rounding s took away, times 1 / s
+    return where(e > 2.0, 1.0 - q, near).call("copysign", x)
 
 
 @formula

@@ -18,7 +18,13 @@ from minigrad.ops.shape import swapaxes
 ANY = reals(-2, 2)
 
 
-@op("Y = A B", shapes="...nk,...km->...nm", kernel=gemm.matmul, a=ANY, b=ANY)
+def _matmul_by_blas(a, b):
+    if a.shape[-1] != b.shape[-2]:
+        raise ValueError("the shapes disagree")
+    return np.matmul(a, b)
+
+
+@op("Y = A B", shapes="...nk,...km->...nm", kernel=gemm.matmul, blas=_matmul_by_blas, a=ANY, b=ANY)
 def matmul_(a, b):
     """Matrix product, a (…, n, k), b (…, k, m) -> (…, n, m), over broadcast leading axes.
 
@@ -69,7 +75,14 @@ attach("__matmul__", lambda self, other: matmul(self, other))
 attach("__rmatmul__", lambda self, other: matmul(other, self))
 
 
-@op("Y = X Wᵀ + b", shapes="...k,mk,m?->...m", method=False, kernel=gemm.linear, x=ANY, w=ANY, b=ANY)
+def _linear_by_blas(x, w, b=None):
+    y = np.matmul(x, w.T)
+    if b is not None and len(b) != len(w):
+        raise ValueError("the shapes disagree")
+    return y if b is None else np.add(y, b, out=y)
+
+
+@op("Y = X Wᵀ + b", shapes="...k,mk,m?->...m", kernel=gemm.linear, blas=_linear_by_blas, x=ANY, w=ANY, b=ANY)
 def linear(x, w, b=None):
     """Affine map, x (…, k), w (m, k), b (m,) or None -> (…, m): the product's chain over k, then the bias."""
     x = np.asarray(x)
