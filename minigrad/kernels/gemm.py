@@ -70,8 +70,8 @@ _LARGE = 1 << 22
 _THREAD = 1 << 24
 
 
-def _tile(rows: int, vectors: int) -> Any:
-    """The intrinsic for ``rows`` x (``vectors`` native vectors) of C; ``cols`` of its columns exist.
+def _tile(rows: int, vectors: int, share: int = 1) -> Any:
+    """The intrinsic for ``rows`` x ``vectors`` of C, each 1/``share`` of a native vector; ``cols`` columns exist.
 
     ``fresh``: start from zero rather than from C. ``biased``: add ``bias[:cols]`` at the end.
     """
@@ -85,7 +85,7 @@ def _tile(rows: int, vectors: int) -> Any:
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             a, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh, biased = args
-            lanes, align = native(c_type), c_type.bitwidth // 8
+            lanes, align = native(c_type) // share, c_type.bitwidth // 8
             vector = ir.VectorType(context.get_value_type(c_type), lanes)
             i64 = ir.IntType(64)
             zero = ir.Constant(i64, 0)
@@ -304,9 +304,9 @@ def _dots(typingctx: Any, a: Any, a_row: Any, m: Any, b: Any, b_k: Any, c: Any, 
     return types.void(a, word, word, b, word, c, word), codegen
 
 
-def _rows(vectors: int) -> Any:
+def _rows(vectors: int, share: int = 1) -> Any:
     """All rows of a panel of so many vectors, by tiles that are as tall as they can be."""
-    tall, four, two, one = (_tile(rows, vectors) for rows in (TALL, 4, 2, 1))
+    tall, four, two, one = (_tile(rows, vectors, share) for rows in (TALL, 4, 2, 1))
 
     @inlined
     def rows(
@@ -329,7 +329,7 @@ def _rows(vectors: int) -> Any:
     return rows
 
 
-_wide, _slim = _rows(2), _rows(1)
+_wide, _slim, _half = _rows(2), _rows(1), _rows(1, share=2)
 _long_two, _long_one = _tile(2, _LONG), _tile(1, _LONG)
 
 
@@ -339,7 +339,9 @@ def _panel(
     cols: Any, depth: Any, fresh: Any, biased: Any,
 ) -> None:  # fmt: skip
     """``cols`` columns of C, at most two vectors of them; with one or two rows at most ``_LONG``."""
-    if cols <= width(c):
+    if cols <= width(c) // 2:  # half as wide, and twice as fast
+        _half(a, m, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh != 0, biased != 0)
+    elif cols <= width(c):
         _slim(a, m, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh != 0, biased != 0)
     elif cols <= 2 * width(c):
         _wide(a, m, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh != 0, biased != 0)
