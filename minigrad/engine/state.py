@@ -105,11 +105,11 @@ def blas() -> contextlib.AbstractContextManager[State]:
     """Let matrix products run through NumPy's BLAS, and their derivatives; everything else as ever.
 
     Nothing is promised of bits then: the last one depends on an element's position, so that units which start equal
-    drift apart. ``lab.blas_drift`` shows how far.
+    drift apart. ``lab.blas_drift`` shows how far. Without kernels (NUMBA_DISABLE_JIT) formulas run here too.
 
     >>> import minigrad as mg
     >>> with mg.blas():
     ...     mg.matmul(mg.tensor([[1.0, 2.0]]), mg.tensor([[3.0], [4.0]]))
     tensor([[11.]])
     """
-    return mode(kernels="blas")
+    return mode(kernels="blas" if jit.AVAILABLE else "")
