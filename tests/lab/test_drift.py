@@ -11,7 +11,7 @@ def test_twins_drift_through_blas_and_only_there():
     assert [row.step for row in rows] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]
     assert all(row.own == 0 for row in rows)
     if rows[-1].blas == 0:
-        pytest.skip("this machine's BLAS rounds these products alike in every column")
+        pytest.skip("no drift to see: kernels are off, or this BLAS rounds these products alike in every column")
     assert 0 < rows[-1].blas < 1e-2
 
 
