@@ -395,6 +395,7 @@ def plot(reports, path):
             )
         axis.axhline(1, color="grey", linewidth=0.8)
         axis.set(xscale="log", yscale="log", title=f"matmul, {dtype}", xlabel="floating-point operations")
+        axis.minorticks_off()
         axis.set_yticks([0.5, 1, 2, 4, 8], ["0.5", "1", "2", "4", "8"])
         axis.legend()
     axes[0].set_ylabel("speed, as a multiple of OpenBLAS's")

@@ -49,8 +49,6 @@ _PANEL = 2 * DEPTH  # vectors in it
 TALL = 14 if VECTOR_BYTES == 64 else 6
 #: Vectors in a row of a tile where A has one or two rows: B passes once, so its rows are read as far as they go.
 _LONG = 8 if VECTOR_BYTES == 64 else 4
-#: So many of them at once: streams of memory that a core follows.
-_LONG_DEPTH = 16
 #: From so many rows of A on, a panel of B is used often enough to be copied together.
 _PACK_ROWS = 4 * TALL
 #: Bytes of a block of A, which stays in the second-level cache while panels of B pass: a quarter of 1 MiB, and some.
@@ -422,13 +420,9 @@ def _panels(
     """The same, a panel of B after the other, in registers and stack alone."""
     w = width(c)
     if m <= 2 and b_col == 1:
-        for start in range(0, max(depth, 1), _LONG_DEPTH):
-            steps = min(_LONG_DEPTH, depth - start)
-            fresh, last = start == 0, biased and start + _LONG_DEPTH >= depth
-            x = offset(a, start * a_k)
-            for j in range(0, n, _LONG * w):
-                p, q, r, cols = offset(b, start * b_k + j), offset(c, j), offset(bias, j), min(_LONG * w, n - j)
-                _panel(x, p, q, r, m, a_row, a_k, b_k, c_row, cols, steps, fresh, last)
+        for j in range(0, n, _LONG * w):
+            p, q, r, cols = offset(b, j), offset(c, j), offset(bias, j), min(_LONG * w, n - j)
+            _panel(a, p, q, r, m, a_row, a_k, b_k, c_row, cols, depth, True, biased)
         return
     panel, tile = scratch(c, _PANEL), scratch(c, _A_TILE)
     packs = b_col != 1 or (m >= _PACK_ROWS and depth * b_k * itemsize(b) > _NEAR) or (m > 4 and aliases(b, b_k))
