@@ -10,41 +10,54 @@ from numpy.typing import NDArray
 from minigrad.kernels import vector_math as vm
 from minigrad.kernels.elementwise import mapped
 from minigrad.kernels.jit import kernel
-from minigrad.kernels.reduction import DEPTH, log_sum_exp, row_square_distance, row_sum
+from minigrad.kernels.reduction import DEPTH, peak, row_exp_sum, row_square_distance, row_sum
 from minigrad.kernels.simd import Term, formula, load, offset, scratch, store, where, width
 
 Array = NDArray[Any]
+empty = np.empty
 
 
-@kernel("TiTTTT", ints=3)
+@kernel("TiTTTTi", ints=4)
 def _cross_entropy(
-    logits: Any, target: Any, weight: Any, losses: Any, lse: Any, out: Any, n: Any, c: Any, weighted: Any
-) -> None:
+    logits: Any, target: Any, weight: Any, losses: Any, lse: Any, total: Any, wrong: Any,
+    n: Any, c: Any, weighted: Any, divisor: Any,
+) -> None:  # fmt: skip
     """losses[i] = weight[t] (lse[i] - logits[i, t]), t = target[i]; weight is read if ``weighted``.
 
-    out = [their sum, 0], or [?, 1] as soon as a class is out of range.
+    total = their sum / ``divisor``. wrong = 1, and nothing else is defined, if a class is out of range; else 0.
     """
-    stack = scratch(logits, DEPTH)
-    out[1] = 0.0
+    stack, w = scratch(logits, DEPTH), width(logits)
+    wrong[0] = 0
+    for i in range(n):
+        if target[i] < 0 or target[i] >= c:
+            wrong[0] = 1
+            return
+        row = offset(logits, i * c)
+        lse[i] = peak(row, c)
+        losses[i] = row_exp_sum(row, row, lse[i], c, stack)
+    for i in range(0, n, w):
+        store(lse, i, n, _plus_log(load(lse, i, n, 0.0), load(losses, i, n, 1.0)))
     for i in range(n):
         t = target[i]
-        if t < 0 or t >= c:
-            out[1] = 1.0
-            return
-        lse[i] = log_sum_exp(offset(logits, i * c), c, stack)
         value = lse[i] - logits[i * c + t]
         losses[i] = weight[t] * value if weighted else value
-    out[0] = row_sum(losses, losses, 0.0, n, stack)
-
-
-@formula
-def _softmax_less(x: Term, lse: Term, scale: Term) -> Term:
-    return scale * vm.exp(x - lse)
+    result = row_sum(losses, losses, 0.0, n, stack)
+    total[0] = _quotient(result, float(divisor)) if divisor > 1 else result
 
 
 @formula
 def _quotient(total: Term, n: Term) -> Term:
     return total / n
+
+
+@formula
+def _plus_log(m: Term, total: Term) -> Term:
+    return m + vm.log(total)
+
+
+@formula
+def _softmax_less(x: Term, lse: Term, scale: Term) -> Term:
+    return scale * vm.exp(x - lse)
 
 
 @kernel("TTiTTT", ints=5)
@@ -68,18 +81,22 @@ def _at_target(x: Term, lse: Term, scale: Term) -> Term:
     return scale * (vm.exp(x - lse) - 1.0)
 
 
-def cross_entropy(logits: Array, target: Array, weight: Array | None = None) -> tuple[Array, Array, Any]:
-    """(losses, lse, sum): losses[i] = weight[t] (lse[i] - logits[i, t]) with t = target[i]; both (n,), and a number.
+def cross_entropy(
+    logits: Array, target: Array, weight: Array | None = None, divisor: int = 1
+) -> tuple[Array, Array, Array]:
+    """(losses, lse, total): losses[i] = weight[t] (lse[i] - logits[i, t]) with t = target[i]; (n,), (n,) and 0-d.
 
-    ``logits`` (n, c), ``target`` (n,) int64, ``weight`` (c,) or None. IndexError for a class outside 0..c-1.
+    ``total`` is the sum of the losses over ``divisor``. ``logits`` (n, c), ``target`` (n,) int64, ``weight`` (c,) or
+    None. IndexError for a class outside 0..c-1.
     """
     (n, c), dtype = logits.shape, logits.dtype
-    losses, lse, out = np.empty(n, dtype), np.empty(n, dtype), np.empty(2, dtype)
+    losses, lse, total, wrong = empty(n, dtype), empty(n, dtype), empty((), dtype), empty(1, np.int64)
     w = lse if weight is None else weight.ravel()
-    _cross_entropy[dtype](logits.ravel(), target.ravel(), w, losses, lse, out, n, c, weight is not None)
-    if out[1]:
+    weighted = weight is not None
+    _cross_entropy[dtype](logits.ravel(), target.ravel(), w, losses, lse, total, wrong, n, c, weighted, divisor)
+    if wrong.item():
         raise IndexError(f"a class lies outside 0 to {c - 1}")
-    return losses, lse, out[0]
+    return losses, lse, total
 
 
 def cross_entropy_vjp(

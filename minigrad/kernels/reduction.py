@@ -157,7 +157,7 @@ def _columns(combine: Any, neutral: float, empty: float) -> Any:
 
 row_sum, column_sum = _tree(_term, _add, _sum_lanes, 0.0), _columns(_add, -0.0, 0.0)
 _row_product, _column_product = _tree(_factor, _multiply, _product_of_lanes, 1.0), _columns(_multiply, 1.0, 1.0)
-_row_exp_sum = _tree(_exp_term, _add, _sum_lanes, 0.0)
+row_exp_sum = _tree(_exp_term, _add, _sum_lanes, 0.0)
 row_square_distance = _tree(_square_term, _add, _sum_lanes, 0.0)
 row_dot = _tree(_product_term, _add, _sum_lanes, 0.0)
 
@@ -228,7 +228,7 @@ def _finite_or_zero(m: Term) -> Term:
 def log_sum_exp(p: Any, n: Any, stack: Any) -> Any:
     """m + log(sum(exp(x - m))) of n terms."""
     m = peak(p, n)
-    return m + log(_row_exp_sum(p, p, m, n, stack))
+    return m + log(row_exp_sum(p, p, m, n, stack))
 
 
 @kernel("TT", ints=2)

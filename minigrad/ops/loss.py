@@ -186,16 +186,19 @@ def _cross_entropy(logits: Any, target: Any, weight: Any, reduction: str = "mean
     if target.dtype is not _INT64 or not len(target) or reduction not in ("mean", "sum", "none"):
         _check_classes(logits, target, reduction)
         target = target.astype(np.int64)
+    mean = reduction == "mean"
     try:
-        losses, lse, total = kernels.cross_entropy(logits, target, weight)
+        losses, lse, total = kernels.cross_entropy(
+            logits, target, weight, len(target) if mean and weight is None else 1
+        )
     except IndexError:
         _check_classes(logits, target, reduction)
         raise
     if reduction == "none":
         return losses, lse
-    if reduction == "mean":
-        total = total / (len(losses) if weight is None else reductions.sum(weight[target], (0,)))
-    return np.array(total, logits.dtype), lse
+    if mean and weight is not None:
+        total = np.asarray(total / reductions.sum(weight[target], (0,)))
+    return total, lse
 
 
 _cross_entropy.checks_shapes = True  # type: ignore[attr-defined]  # ValueError if sizes disagree
