@@ -14,8 +14,10 @@ FOLDER = Path(jit.__file__).parent
 
 
 def run(root, code, **environment):
+    """What a process prints that finds ``minigrad`` in ``root``: the folder that it runs in comes first."""
     environment = {**os.environ, "PYTHONPATH": str(root), **environment}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
