@@ -1,3 +1,4 @@
+import functools
 import os
 import signal
 import subprocess
@@ -164,7 +165,10 @@ def test_without_safetensors_nothing_is_trained(capsys, monkeypatch):
 def test_an_interrupt_leaves_no_file(tmp_path):
     command = [sys.executable, "-u", "-m", "minigrad", *SMALL, "--epochs", "100000"]
     env = {**os.environ, "PYTHONPATH": str(Path(mg.__file__).parents[1])}
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    default = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # background jobs ignore it
+    process = subprocess.Popen(
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=default
+    )
     try:
         assert process.stdout.readline().startswith("epoch")
         process.send_signal(signal.SIGINT)
