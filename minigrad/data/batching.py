@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator
-from typing import Any, SupportsIndex
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from minigrad.kernels.random import integer, permutation
 
-def _integer(name: str, value: SupportsIndex, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}, but must be an integer") from None
-    if number < least:
-        raise ValueError(f"{name} is {number}, but must be at least {least}")
-    return number
-
-
-def permutation(n: int, seed: int = 0, epoch: int = 0) -> NDArray[np.int64]:
-    """The order of ``n`` examples in one epoch, an int64 array of shape (n,) that holds each of 0 … n−1 once.
-
-    It depends on ``(n, seed, epoch)`` alone, so any epoch can be had without running those before it. It is
-    ``Generator(PCG64(SeedSequence([seed, epoch]))).permutation(n)`` of ``numpy.random``, whose streams are independent
-    for seeds and epochs below 2³².
-
-    Raises TypeError for a number that is no integer, ValueError for a negative one.
-
-    >>> permutation(5, seed=0, epoch=1).tolist()
-    [1, 4, 3, 0, 2]
-    """
-    n, seed, epoch = _integer("n", n, 0), _integer("seed", seed, 0), _integer("epoch", epoch, 0)
-    bits = np.random.PCG64(np.random.SeedSequence([seed, epoch]))
-    return np.random.Generator(bits).permutation(n).astype(np.int64, copy=False)
+__all__ = ["batches", "permutation"]
 
 
 def batches(
@@ -61,7 +37,7 @@ def batches(
         raise ValueError(f"X has {len(X)} examples, but y has {len(y)}")
     if len(X) == 0:
         raise ValueError(f"there are no examples: X has shape {X.shape}, y has shape {y.shape}")
-    size = _integer("batch_size", batch_size, 1)
+    size = integer("batch_size", batch_size, 1)
     order = permutation(len(X), seed, epoch) if shuffle else np.arange(len(X))
     return ((X.take(rows, axis=0), y.take(rows, axis=0)) for rows in _chunks(order, size))
 

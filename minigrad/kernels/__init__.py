@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from minigrad.kernels import elementwise, gemm, jit, loss, reduction, update
+from minigrad.kernels import elementwise, gemm, jit, loss, random, reduction, replay, update
 from minigrad.kernels.pool import get_num_threads, set_num_threads
 
 __all__ = [
@@ -17,7 +17,9 @@ __all__ = [
     "gemm",
     "get_num_threads",
     "loss",
+    "random",
     "reduction",
+    "replay",
     "set_num_threads",
     "update",
     "warm_up",
@@ -27,7 +29,7 @@ __all__ = [
 def _all() -> dict[jit.Kernel, str]:
     """Every kernel of these rooms, with its name."""
     found = {}
-    for room in (elementwise, gemm, loss, reduction, update):
+    for room in (elementwise, gemm, loss, random, reduction, update):
         for thing in vars(room).values():
             kernel = getattr(thing, "kernel", thing)
             if isinstance(kernel, jit.Kernel):

@@ -7,6 +7,7 @@ arithmetic use no fma, so that the same formula in NumPy has the same bits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -38,14 +39,15 @@ def {name}({operands}):
 
 
 @lru_cache(maxsize=1024)
-def _cached_number(value: float, dtype: np.dtype[Any]) -> Array:
+def _constant(value: float, sign: float, dtype: np.dtype[Any]) -> Array:
     array = np.full(1, value, dtype)
     array.flags.writeable = False
     return array
 
 
-def _number(value: float, dtype: np.dtype[Any]) -> Array:
-    return _cached_number(value, dtype) if value else np.full(1, value, dtype)  # 0.0 == -0.0, but their bits differ
+def number(value: float, dtype: np.dtype[Any]) -> Array:
+    """A number as a constant array of one element, read-only."""
+    return _constant(value, math.copysign(1.0, value), dtype)  # 0.0 == -0.0, but their bits differ
 
 
 def mapped(text: Callable[..., Term], options: int = 0) -> Any:
@@ -63,15 +65,15 @@ def mapped(text: Callable[..., Term], options: int = 0) -> Any:
         first=arrays[0],
         ask="; ".join(f"ask({a}, i + 32 * width(out))" for a in arrays),
         lanes=", ".join(lanes + [f"{b}[0]" for b in numbers]),
-        flat=", ".join([f"{a}.ravel()" for a in arrays] + [f"number({b}, dtype)" for b in numbers]),
+        flat=", ".join([f"{a}.ravel()" for a in arrays] + [f"number({b}, out.dtype)" for b in numbers]),
     )
     scope: dict[str, Any] = {"__name__": __name__, "formula": formula(text), "load": load, "put": put, "ask": ask}
-    scope |= {"first_step": first_step, "width": width, "empty": np.empty, "number": _number}
+    scope |= {"first_step": first_step, "width": width, "empty": np.empty, "number": number}
     exec(compile(source, __file__, "exec"), scope)
     scope["loop"].__name__ = scope["loop"].__qualname__ = f"{name}_loop"  # the name in the cache
     call = scope[name]
     call.__doc__ = text.__doc__
-    call.kernel = scope["kernel"] = jit.kernel("T" * (len(operands) + 1), ints=1)(scope["loop"])
+    call.kernel = scope["kernel"] = jit.kernel("T" * len(operands) + "T*", ints=1)(scope["loop"])
     return call
 
 

@@ -331,7 +331,7 @@ _wide, _slim, _half = _rows(2), _rows(1), _rows(1, share=2)
 _long_two, _long_one = _tile(2, _LONG), _tile(1, _LONG)
 
 
-@kernel("TTTT", ints=9)
+@kernel("TTT*T", ints=9)
 def _panel(
     a: Any, b: Any, c: Any, bias: Any, m: Any, a_row: Any, a_k: Any, b_k: Any, c_row: Any,
     cols: Any, depth: Any, fresh: Any, biased: Any,
@@ -476,7 +476,7 @@ def _blocks(
                 _panel(p, x, q, r, rows, p_row, p_k, 2 * w, c_row, cols, steps, fresh, last)
 
 
-@kernel("MMMTT", ints=2, uses=[_panel])
+@kernel("MMM*TT*", ints=2, uses=[_panel])
 def _gemm(
     a: Any, m: Any, depth: Any, a_row: Any, a_k: Any, b: Any, _b: Any, n: Any, b_k: Any, b_col: Any,
     c: Any, _m: Any, _n: Any, c_row: Any, _c: Any, bias: Any, work: Any, biased: Any, block: Any,
@@ -488,7 +488,7 @@ def _gemm(
         _multiply(a, m, depth, a_row, a_k, b, n, b_k, b_col, c, c_row, bias, biased != 0)
 
 
-@kernel("MMM", ints=0, uses=[_gemm])
+@kernel("MMM*", ints=0, uses=[_gemm])
 def _product(
     a: Any, m: Any, depth: Any, a_row: Any, a_k: Any, b: Any, _b: Any, n: Any, b_k: Any, b_col: Any,
     c: Any, _m: Any, _n: Any, c_row: Any, c_col: Any,
@@ -497,7 +497,7 @@ def _product(
     _gemm(a, m, depth, a_row, a_k, b, depth, n, b_k, b_col, c, m, n, c_row, c_col, c, c, 0, 0)
 
 
-@kernel("BBB", ints=0, uses=[_gemm])
+@kernel("BBB*", ints=0, uses=[_gemm])
 def _matmul_batch(
     a: Any, batch: Any, m: Any, depth: Any, a_batch: Any, a_row: Any, a_k: Any,
     b: Any, _b: Any, _k: Any, n: Any, b_batch: Any, b_k: Any, b_col: Any,
@@ -585,7 +585,7 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Array:
 matmul.checks_shapes = linear.checks_shapes = True  # type: ignore[attr-defined]  # ValueError if sizes disagree
 
 
-@kernel("MMMMMT", ints=3, uses=[_gemm])
+@kernel("MMMM*M*T*", ints=3, uses=[_gemm])
 def _linear_vjp(
     g: Any, rows: Any, m: Any, g_row: Any, g_col: Any, x: Any, _n: Any, _x: Any, x_row: Any, x_col: Any,
     w: Any, _m: Any, _k: Any, w_row: Any, w_col: Any, dx: Any, _n2: Any, wide: Any, dx_row: Any, dx_col: Any,

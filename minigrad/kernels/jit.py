@@ -4,29 +4,36 @@ A *kernel* is a C function of words: pointers to flat arrays or strided matrices
 It allocates nothing, raises nothing and returns nothing. The eager engine calls it with NumPy arrays;
 a compiled program calls the very same machine code, by its address, with the words that it planned::
 
-    @kernel("TT", ints=1)              # two pointers to the kernel's float type, one int64
+    @kernel("TT*", ints=1)             # two pointers to the kernel's number type, one int64; y is written
     def double(x, y, n):
         for i in range(n):
             y[i] = x[i] + x[i]
 
     double[x.dtype](x, y, x.size)      # x, y: C-contiguous arrays
     double.address(np.float32)         # void (*)(float *, float *, int64_t)
+    double.replay(np.float32)          # void (*)(int64_t words[3])
 
-Operand codes, one letter an array, in the order of the parameters:
+Operand codes, one letter an array, in the order of the parameters; a star behind it: the kernel writes it.
 
 ====  ==========================================  =====================================================
 code  array                                       words
 ====  ==========================================  =====================================================
-T     C-contiguous, the kernel's float type       pointer
+T     C-contiguous, the kernel's number type      pointer
 i     C-contiguous, int64                         pointer
 b     C-contiguous, bool                          pointer
 u     C-contiguous, uint64                        pointer
 d     C-contiguous, float64 always                pointer
-M     2-D, any strides, the kernel's float type   pointer, rows, columns, 2 strides
-B     3-D, any strides, the kernel's float type   pointer, matrices, rows, columns, 3 strides
+e     int64, one element, always written: 0 if    pointer
+      the operands are good, and else nothing
+      more is promised of what is written
+M     2-D, any strides, the kernel's number type  pointer, rows, columns, 2 strides
+B     3-D, any strides, the kernel's number type  pointer, matrices, rows, columns, 3 strides
 ====  ==========================================  =====================================================
 
-Strides are in elements. The ``ints`` follow all the arrays.
+Strides are in elements. The ``ints`` follow all the arrays. A "v" behind all codes: Python passes any number of
+objects there, of which the kernel gets the addresses, as an int64 array, and their number.
+
+What a function of arrays launches can be recorded instead of run: see :func:`recorded`.
 """
 
 from __future__ import annotations
@@ -66,11 +73,17 @@ function = numba.njit(**FLAGS)
 #: The same, for large ones with one caller: they are compiled with it, and not by themselves before.
 inlined = numba.njit(inline="always", **FLAGS)
 
-_FLOATS = MappingProxyType({np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64})
-_ELEMENTS = MappingProxyType({"i": types.int64, "b": types.boolean, "u": types.uint64, "d": types.float64})
+_TYPES = MappingProxyType(
+    {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64, np.dtype(np.int64): types.int64}
+)
+_ELEMENTS = MappingProxyType(
+    {"i": types.int64, "e": types.int64, "b": types.boolean, "u": types.uint64, "d": types.float64, "v": types.int64}
+)
 _NDIM = MappingProxyType({"M": 2, "B": 3})
 
 _FOLDER = Path(__file__).parent
+
+Array = np.ndarray[Any, Any]
 
 
 @functools.cache
@@ -121,20 +134,20 @@ def cache_directory() -> Path | None:
     return path
 
 
-# Where data, dimensions and strides are in a PyArrayObject, in bytes (NumPy C API, PyArrayObject_fields):
-# after the object header and, for the two latter, the data pointer and the padded number of dimensions.
-_DATA = object.__basicsize__
-_SHAPE, _STRIDES = _DATA + 16, _DATA + 24
+# Where the fields of a PyArrayObject are, in bytes (NumPy C API, PyArrayObject_fields): after the object's header, of
+# which the last word is its type.
+DATA = object.__basicsize__
+TYPE, NDIM, SHAPE, STRIDES, DTYPE, ARRAY_FLAGS = DATA - 8, DATA + 8, DATA + 16, DATA + 24, DATA + 40, DATA + 48
 
 
 _WORD, _POINTER = ir.IntType(64), ir.IntType(8).as_pointer()
 
 
 def _add_entries(module: ir.Module, compiled: Any, codes: str, ints: int, itemsize: int) -> None:
-    """Add the two ways into a compiled function: ``kernel``, and ``launch``, which Python calls.
+    """Add the three ways into a compiled function: ``kernel``, ``replay``, and ``launch``, which Python calls.
 
-    ``kernel`` is a C function of words, without Numba's channel for errors: nothing raises. ``launch`` takes arrays
-    and ints and calls it. It is of CPython's kind METH_FASTCALL, with None for self:
+    ``kernel`` is a C function of words, without Numba's channel for errors: nothing raises. ``replay`` takes these
+    words from an array. ``launch`` takes arrays and ints. It is of CPython's kind METH_FASTCALL, with None for self:
     ``PyObject *(PyObject *self, PyObject *const *args, Py_ssize_t)``. Reading an array's fields here costs 5 ns;
     Numba's own unboxing costs 75 for each array.
     """
@@ -151,11 +164,17 @@ def _add_entries(module: ir.Module, compiled: Any, codes: str, ints: int, itemsi
     context.call_conv.call_function(builder, native, description.restype, description.argtypes, arguments)
     builder.ret_void()
 
+    replay = ir.Function(module, ir.FunctionType(ir.VoidType(), [_WORD.as_pointer()]), "replay")
+    builder = ir.IRBuilder(replay.append_basic_block())
+    table = replay.args[0]
+    builder.call(kernel, [builder.load(builder.gep(table, [ir.Constant(_WORD, i)])) for i in range(len(words))])
+    builder.ret_void()
+
     to_int = ir.Function(module, ir.FunctionType(_WORD, [_POINTER]), "PyLong_AsLongLong")
     own = ir.Function(module, ir.FunctionType(ir.VoidType(), [_POINTER]), "Py_IncRef")
     kind = ir.FunctionType(_POINTER, [_POINTER, _POINTER.as_pointer(), _WORD])
     launch = ir.Function(module, kind, "launch")
-    none, operands, _ = launch.args
+    none, operands, count = launch.args
     builder = ir.IRBuilder(launch.append_basic_block())
 
     def read(address: Any, offset: int) -> Any:
@@ -163,17 +182,25 @@ def _add_entries(module: ir.Module, compiled: Any, codes: str, ints: int, itemsi
         return builder.load(builder.bitcast(place, _WORD.as_pointer()))
 
     values = []
-    for i, code in enumerate(codes + "n" * ints):
+    fixed = codes.removesuffix("v") + "n" * ints
+    for i, code in enumerate(fixed):
         operand = builder.load(builder.gep(operands, [ir.Constant(_WORD, i)]))
         if code == "n":
             values.append(builder.call(to_int, [operand]))
             continue
-        values.append(read(operand, _DATA))
+        values.append(read(operand, DATA))
         if axes := range(_NDIM.get(code, 0)):
-            shape, strides = (builder.inttoptr(read(operand, field), _POINTER) for field in (_SHAPE, _STRIDES))
+            shape, strides = (builder.inttoptr(read(operand, field), _POINTER) for field in (SHAPE, STRIDES))
             values += [read(shape, 8 * axis) for axis in axes]
             size = ir.Constant(_WORD, itemsize)
             values += [builder.sdiv(read(strides, 8 * axis), size) for axis in axes]
+    if codes.endswith("v"):
+        rest = builder.sub(count, ir.Constant(_WORD, len(fixed)))
+        pointers = builder.alloca(_WORD, rest)
+        with cgutils.for_range(builder, rest) as loop:
+            operand = builder.load(builder.gep(operands, [builder.add(loop.index, ir.Constant(_WORD, len(fixed)))]))
+            builder.store(builder.ptrtoint(operand, _WORD), builder.gep(pointers, [loop.index]))
+        values += [builder.ptrtoint(pointers, _WORD), rest]
     builder.call(kernel, values)
     builder.call(own, [none])
     builder.ret(none)
@@ -192,11 +219,14 @@ class _Compiler(_FunctionCompiler):
 def _compile(body: Callable[..., None], codes: str, ints: int, dtype: np.dtype[Any]) -> bytes:
     """Object code with the entries ``kernel`` and ``launch``."""
     words: list[Any] = []
-    for code in codes:
-        element = _ELEMENTS.get(code) or _FLOATS[dtype]
+    for code in codes.removesuffix("v"):
+        element = _ELEMENTS.get(code) or _TYPES[dtype]
         words += [types.CPointer(element)] + [types.int64] * (2 * _NDIM.get(code, 0))
+    words += [types.int64] * ints
+    if codes.endswith("v"):
+        words += [types.CPointer(types.int64), types.int64]
     compiler = _Compiler(body, registry.cpu_target, dict(FLAGS), {}, Compiler)
-    compiled = compiler.compile((*words, *[types.int64] * ints), types.void)
+    compiled = compiler.compile(tuple(words), types.void)
     library = compiled.library
     module = library.create_ir_module("entries")
     _add_entries(module, compiled, codes, ints, dtype.itemsize)
@@ -221,9 +251,10 @@ _METH_FASTCALL = 0x0080
 
 
 class _Loaded(NamedTuple):
-    """A kernel's machine code in memory: its address, what Python calls, and what must stay alive meanwhile."""
+    """A kernel's machine code in memory: its addresses, what Python calls, and what must stay alive meanwhile."""
 
     address: int
+    replay: int
     launch: Callable[..., None]
     alive: tuple[Any, ...]
 
@@ -238,11 +269,13 @@ def _load(name: str, code: bytes) -> _Loaded:
     new = ctypes.pythonapi.PyCFunction_NewEx
     new.argtypes, new.restype = (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p), ctypes.py_object
     launch: Callable[..., None] = new(ctypes.addressof(method), None, None)
-    return _Loaded(engine.get_function_address("kernel"), launch, (engine, method))
+    return _Loaded(
+        engine.get_function_address("kernel"), engine.get_function_address("replay"), launch, (engine, method)
+    )
 
 
 class Kernel(dict[Any, Callable[..., None]]):
-    """A kernel in its two precisions: ``kernel[dtype](*arrays, *ints)`` runs it.
+    """A kernel for each number type: ``kernel[dtype](*arrays, *ints)`` runs it; float32, float64, some for int64.
 
     Compiled on first use for a dtype, and cached on disk. The caller answers for the number of arguments, shapes,
     contiguity, dtypes, and for arrays being NumPy arrays: nothing is checked here, not even that.
@@ -253,7 +286,9 @@ class Kernel(dict[Any, Callable[..., None]]):
 
     def __init__(self, body: Callable[..., None], codes: str, ints: int, uses: Sequence[Kernel]) -> None:
         super().__init__()
-        self.body, self.codes, self.ints, self.uses = body, codes, ints, tuple(uses)
+        self.body, self.codes, self.ints, self.uses = body, codes.replace("*", ""), ints, tuple(uses)
+        ends = [codes[i : i + 2] for i, code in enumerate(codes) if code != "*"]
+        self.writes = tuple(["*" in end or end[0] == "e" for end in ends])
         self.__name__, self.__doc__ = body.__name__, body.__doc__
         _let_kernels_call(self)
 
@@ -289,24 +324,37 @@ class Kernel(dict[Any, Callable[..., None]]):
         """The address of the C function for ``dtype``, for callers that lay out the words themselves."""
         return self.compiled(np.dtype(dtype)).address
 
-    def unlocked(self, *operands: Any) -> Callable[[], None]:
-        """``self[dtype](*operands)`` as a call that leaves the interpreter's lock to other threads meanwhile."""
-        arrays = operands[: len(self.codes)]
-        dtype = next(array.dtype for array, code in zip(arrays, self.codes, strict=True) if code not in _ELEMENTS)
+    @functools.cache  # noqa: B019 (the same)
+    def replay(self, dtype: Any) -> int:
+        """The address of the C function that takes its words from an array of int64."""
+        return self.compiled(np.dtype(dtype)).replay
+
+    def words(self, operands: Sequence[Any], address: Callable[[Array], int]) -> list[int]:
+        """The words for these operands (arrays, then ints); ``address`` gives that of an array's first element."""
         words: list[int] = []
-        for array, code in zip(arrays, self.codes, strict=True):
-            words.append(array.ctypes.data)
+        for array, code in zip(operands, self.codes, strict=False):
+            words.append(address(array))
             if code in _NDIM:
                 words += [*array.shape, *(stride // array.itemsize for stride in array.strides)]
-        words += operands[len(self.codes) :]
+        return words + [int(number) for number in operands[len(self.codes) :]]
+
+    def unlocked(self, *operands: Any) -> Callable[[], None]:
+        """``self[dtype](*operands)`` as a call that leaves the interpreter's lock to other threads meanwhile."""
+        dtype = next(x.dtype for x, code in zip(operands, self.codes, strict=False) if code not in _ELEMENTS)
+        if isinstance(dtype, _Recording):
+            return dtype.record(self, operands, apart=True)
+        words = self.words(operands, address_of)
         run = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(words))(self.address(dtype))
 
-        def call(alive: Any = arrays) -> None:
+        def call(alive: Any = operands) -> None:
             run(*words)
 
         return call
 
-    def __missing__(self, dtype: np.dtype[Any]) -> Callable[..., None]:
+    def __missing__(self, dtype: np.dtype[Any] | _Recording) -> Callable[..., None]:
+        if isinstance(dtype, _Recording):
+            recording = dtype
+            return lambda *operands: recording.record(self, operands)()
         launch = self[dtype] = self.compiled(dtype).launch
         return launch
 
@@ -315,6 +363,76 @@ class Kernel(dict[Any, Callable[..., None]]):
 
     def __repr__(self) -> str:
         return f"<kernel {self.__name__} {self.codes}{self.ints}>"
+
+
+def address_of(array: Array) -> int:
+    """Of the first element."""
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+class Launch(NamedTuple):
+    """One call of a kernel; its operands are arrays, then ints. Neighbours that are ``apart`` may run at once."""
+
+    kernel: Kernel
+    dtype: np.dtype[Any]
+    operands: tuple[Any, ...]
+    apart: bool
+
+
+class _Recording:
+    """Stands for a dtype, so that ``kernel[dtype](…)`` comes here."""
+
+    __slots__ = ("dtype", "launches")
+
+    def __init__(self, dtype: np.dtype[Any], launches: list[Launch]) -> None:
+        self.dtype, self.launches = dtype, launches
+
+    @property
+    def itemsize(self) -> int:
+        return self.dtype.itemsize
+
+    def record(self, kernel: Kernel, operands: tuple[Any, ...], apart: bool = False) -> Callable[[], None]:
+        for array, code in zip(operands, kernel.codes, strict=False):
+            if code == "e":
+                array.fill(0)
+        plain = [x.view(np.ndarray) if isinstance(x, np.ndarray) else x for x in operands]
+        self.launches.append(Launch(kernel, self.dtype, tuple(plain), apart))
+        return lambda: None
+
+
+class _Recorded(np.ndarray):
+    """An array whose dtype says that launches are recorded. Its views and transposes are such arrays, too."""
+
+    launches: list[Launch]
+
+    def __array_finalize__(self, source: Any) -> None:
+        if source is not None:
+            self.launches = getattr(source, "launches", [])
+
+    @property
+    def dtype(self) -> Any:
+        return _Recording(np.ndarray.dtype.__get__(self), self.launches)
+
+
+def recorded(function: Callable[..., Any], values: Sequence[Any], options: dict[str, Any]) -> tuple[Any, list[Launch]]:
+    """(``function(*values, **options)``, the launches of kernels for the arrays among ``values``), running no kernel.
+
+    The function sees arrays that it may reshape and transpose, and outputs that nobody fills. What it computes in
+    NumPy it computes of whatever these arrays hold, so the caller must see to it that each operand of a launch is an
+    argument, or was written by a launch before.
+    """
+    launches: list[Launch] = []
+    arguments = []
+    kinds = {value.dtype.kind for value in values if isinstance(value, np.ndarray)}
+    kind = "f" if "f" in kinds else "i"
+    for value in values:
+        if isinstance(value, np.ndarray) and value.dtype in _TYPES and value.dtype.kind == kind:
+            value = value.view(_Recorded)
+            value.launches = launches  # type: ignore[attr-defined]  # it is _Recorded now
+        arguments.append(value)
+    with np.errstate(all="ignore"):
+        return function(*arguments, **options), launches
 
 
 def _let_kernels_call(kernel: Kernel) -> None:

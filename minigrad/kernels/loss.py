@@ -17,7 +17,7 @@ Array = NDArray[Any]
 empty = np.empty
 
 
-@kernel("TiTTTTi", ints=4)
+@kernel("TiTT*T*T*e", ints=4)
 def _cross_entropy(
     logits: Any, target: Any, weight: Any, losses: Any, lse: Any, total: Any, wrong: Any,
     n: Any, c: Any, weighted: Any, divisor: Any,
@@ -60,7 +60,7 @@ def _softmax_less(x: Term, lse: Term, scale: Term) -> Term:
     return scale * vm.exp(x - lse)
 
 
-@kernel("TTiTTT", ints=5)
+@kernel("TTiTTT*", ints=5)
 def _cross_entropy_vjp(
     g: Any, logits: Any, target: Any, lse: Any, weight: Any, out: Any,
     step: Any, n: Any, c: Any, weighted: Any, divisor: Any,
@@ -123,7 +123,7 @@ def bce_with_logits_vjp(g: Term, x: Term, t: Term) -> Term:
     return g * (vm.sigmoid(x) - t)
 
 
-@kernel("TTT", ints=1)
+@kernel("TTT*", ints=1)
 def _mse(a: Any, b: Any, out: Any, n: Any) -> None:
     """out[0] = sum((a - b)(a - b)) / n."""
     out[0] = _quotient(row_square_distance(a, b, 0.0, n, scratch(a, DEPTH)), float(n))
@@ -136,7 +136,7 @@ def mse(a: Array, b: Array) -> Array:
     return out
 
 
-@kernel("TTTT", ints=1)
+@kernel("TTTT*", ints=1)
 def _mse_vjp(g: Any, a: Any, b: Any, out: Any, n: Any) -> None:
     """out = (a - b) (g (2 / n))."""
     scale = _scale(g[0], 2.0 / n)

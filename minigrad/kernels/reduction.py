@@ -162,7 +162,7 @@ row_square_distance = _tree(_square_term, _add, _sum_lanes, 0.0)
 row_dot = _tree(_product_term, _add, _sum_lanes, 0.0)
 
 
-@kernel("TT", ints=3)
+@kernel("TT*", ints=3)
 def _sum(x: Any, out: Any, outer: Any, n: Any, inner: Any) -> None:
     """Sums over the middle axis of (outer, n, inner)."""
     lanes, stack = scratch(x, LANES), scratch(x, DEPTH)
@@ -173,7 +173,7 @@ def _sum(x: Any, out: Any, outer: Any, n: Any, inner: Any) -> None:
             column_sum(offset(x, i * n * inner), offset(out, i * inner), n, inner, lanes, stack)
 
 
-@kernel("TT", ints=3)
+@kernel("TT*", ints=3)
 def _prod(x: Any, out: Any, outer: Any, n: Any, inner: Any) -> None:
     """Products over the middle axis of (outer, n, inner)."""
     lanes, stack = scratch(x, LANES), scratch(x, DEPTH)
@@ -231,7 +231,7 @@ def log_sum_exp(p: Any, n: Any, stack: Any) -> Any:
     return m + log(row_exp_sum(p, p, m, n, stack))
 
 
-@kernel("TT", ints=2)
+@kernel("TT*", ints=2)
 def _logsumexp(x: Any, out: Any, rows: Any, n: Any) -> None:
     """out[i] = log(sum(exp(x[i]))), x (rows, n)."""
     stack = scratch(x, DEPTH)
@@ -239,7 +239,7 @@ def _logsumexp(x: Any, out: Any, rows: Any, n: Any) -> None:
         out[i] = log_sum_exp(offset(x, i * n), n, stack)
 
 
-@kernel("TT", ints=2)
+@kernel("TT*", ints=2)
 def _softmax(x: Any, out: Any, rows: Any, n: Any) -> None:
     """out = exp(x - m) (1 / sum(exp(x - m))) by rows of (rows, n)."""
     stack, w = scratch(x, DEPTH), width(x)
@@ -253,7 +253,7 @@ def _softmax(x: Any, out: Any, rows: Any, n: Any) -> None:
             store(q, i, n, _multiply(load(q, i, n, 0.0), share))
 
 
-@kernel("TT", ints=2)
+@kernel("TT*", ints=2)
 def _log_softmax(x: Any, out: Any, rows: Any, n: Any) -> None:
     """out = x - logsumexp(x) by rows of (rows, n)."""
     stack, w = scratch(x, DEPTH), width(x)
@@ -274,7 +274,7 @@ def _log_softmax_vjp_term(g: Term, y: Term, total: Term) -> Term:
     return g - exp(y) * total
 
 
-@kernel("TTT", ints=2)
+@kernel("TTT*", ints=2)
 def _softmax_vjp(g: Any, y: Any, out: Any, rows: Any, n: Any) -> None:
     """out = y (g - sum(g y)) by rows of (rows, n)."""
     stack, w = scratch(g, DEPTH), width(g)
@@ -287,7 +287,7 @@ def _softmax_vjp(g: Any, y: Any, out: Any, rows: Any, n: Any) -> None:
             put(out, row + i, row + n, _softmax_vjp_term(load(p, i, n, 0.0), load(q, i, n, 0.0), total))
 
 
-@kernel("TTT", ints=2)
+@kernel("TTT*", ints=2)
 def _log_softmax_vjp(g: Any, y: Any, out: Any, rows: Any, n: Any) -> None:
     """out = g - exp(y) sum(g) by rows of (rows, n)."""
     stack, w = scratch(g, DEPTH), width(g)

@@ -52,7 +52,7 @@ def _adam(p: Term, m: Term, v: Term, step: Term, root: Term, eps: Term) -> Term:
     return p - (step * m) / (v.call("sqrt") / root + eps)
 
 
-@kernel("TTd", ints=1)
+@kernel("T*Td", ints=1)
 def _sgd(p: Any, d: Any, h: Any, n: Any) -> None:
     """p = p - lr d', d' = d + decay p."""
     lr, decay, decays = h[0], h[2], h[2] != 0.0
@@ -63,7 +63,7 @@ def _sgd(p: Any, d: Any, h: Any, n: Any) -> None:
         store(p, i, n, _less(x, spread(lr, x), s))
 
 
-@kernel("TTTd", ints=1)
+@kernel("T*TT*d", ints=1)
 def _sgd_momentum(p: Any, d: Any, buf: Any, h: Any, n: Any) -> None:
     """buf = momentum buf + (1 - dampening) d', d' = d + decay p; p = p - lr (buf, or d' + momentum buf)."""
     lr, momentum, decay, nesterov, kept = h[0], h[1], h[2], h[3] != 0.0, 1.0 - h[4]
@@ -81,7 +81,7 @@ def _sgd_momentum(p: Any, d: Any, buf: Any, h: Any, n: Any) -> None:
         store(p, i, n, _less(x, spread(lr, x), _plus_scaled(s, spread(momentum, x), b) if nesterov else b))
 
 
-@kernel("TTTTd", ints=1)
+@kernel("T*TT*T*d", ints=1)
 def _adam_step(p: Any, d: Any, m: Any, v: Any, h: Any, n: Any) -> None:
     """See :func:`adam`."""
     b1, b2, eps, decay, decoupled = h[1], h[2], h[3], h[4], h[5] != 0.0
@@ -99,6 +99,41 @@ def _adam_step(p: Any, d: Any, m: Any, v: Any, h: Any, n: Any) -> None:
         store(m, i, n, first)
         store(v, i, n, second)
         store(p, i, n, _adam(x, first, second, spread(step, x), spread(root, x), spread(eps, x)))
+
+
+@kernel("T*", ints=0)
+def _tick(n: Any) -> None:
+    n[0] += 1
+
+
+def tick(n: Array) -> None:
+    """n = n + 1, an array of one element."""
+    if n.size != 1:
+        raise ValueError("a counter has one element")
+    _tick[n.dtype](n)
+
+
+@kernel("T*", ints=0)
+def _advance(h: Any) -> None:
+    h[6] *= h[1]
+    h[7] *= h[2]
+
+
+def advance(h: Array) -> None:
+    """h[6] *= h[1], h[7] *= h[2]: the running powers of :func:`adam`."""
+    _advance[h.dtype](h)
+
+
+@kernel("T*T", ints=1)
+def _put(h: Any, value: Any, i: Any) -> None:
+    h[i] = value[0]
+
+
+def put(h: Array, value: Array, i: int) -> None:
+    """h[i] = value, an array of one element; both of one dtype, h contiguous."""
+    if not -h.size <= i < h.size:
+        raise IndexError(f"there is no element {i} of {h.size}")
+    _put[h.dtype](h, value, i % h.size)
 
 
 def _holds(h: Array, numbers: int) -> bool:

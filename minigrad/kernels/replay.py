@@ -1,0 +1,145 @@
+"""Walking a recorded program: kernels one after the other, without entering Python.
+
+A program is an int64 array. It begins with the number of its *patches*, three words each: which argument, the
+position of a word, a number of bytes; the word becomes the address of the argument's data plus these bytes. The
+instructions follow, ``[address, length, words…]``: the address is that of a kernel's ``replay``, the length counts all
+three. Two addresses are none: END, and CHECK, whose word is the address of an int64 that must be 0, or else the
+walk ends.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from minigrad.kernels.jit import ARRAY_FLAGS, DATA, DTYPE, NDIM, SHAPE, TYPE, function, kernel
+from minigrad.kernels.simd import offset
+
+END, CHECK = 0, 1
+
+_WORD = ir.IntType(64)
+
+
+@intrinsic
+def _call(typingctx: Any, address: Any, words: Any) -> Any:
+    """Call the C function void(int64_t *) at an address."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [_WORD.as_pointer()])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, words), codegen
+
+
+@intrinsic
+def _peek(typingctx: Any, address: Any) -> Any:
+    """The int64 at an address."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load(builder.inttoptr(args[0], _WORD.as_pointer()))
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def _move(typingctx: Any, target: Any, source: Any, size: Any) -> Any:
+    """Copy bytes between addresses that do not overlap."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, byte, _WORD, ir.IntType(1)])
+        copy = builder.module.globals.get("llvm.memcpy.p0.p0.i64") or ir.Function(
+            builder.module, kind, "llvm.memcpy.p0.p0.i64"
+        )
+        target, source, size = args
+        builder.call(
+            copy, [builder.inttoptr(target, byte), builder.inttoptr(source, byte), size, ir.Constant(ir.IntType(1), 0)]
+        )
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@kernel("", ints=3)
+def move(target: Any, source: Any, size: Any) -> None:
+    """Copy ``size`` bytes from one address to another; they do not overlap."""
+    _move(target, source, size)
+
+
+@function
+def _walk(code: Any) -> Any:
+    """Run the instructions; the position where the walk ended: that of END, or of a CHECK that failed."""
+    i = 1 + 3 * code[0]
+    while code[i] != END:
+        if code[i] == CHECK:
+            if _peek(code[i + 2]) != 0:
+                break
+        else:
+            _call(code[i], offset(code, i + 2))
+        i += code[i + 1]
+    return i
+
+
+@kernel("i*i*v", ints=0)
+def replay(code: Any, ended: Any, arguments: Any, count: Any) -> None:
+    """Patch the addresses of the arguments into a program, and run it. ``ended``: see :func:`_walk`."""
+    for patch in range(1, 1 + 3 * code[0], 3):
+        code[code[patch + 1]] = _peek(arguments[code[patch]] + DATA) + code[patch + 2]
+    ended[0] = _walk(code)
+
+
+@kernel("ii*v", ints=0)
+def agree(table: Any, result: Any, objects: Any, count: Any) -> None:
+    """result[0] = 1 if the objects are what ``table`` says, else 0.
+
+    The table: how many of them are arrays to look at, then for each of these its dtype's address, its number of axes
+    and their sizes. They must be of the type at table[1], C-contiguous and aligned (NPY_ARRAY_C_CONTIGUOUS, 0x1, and
+    NPY_ARRAY_ALIGNED, 0x100). All others must have no more references than table[2].
+    """
+    result[0] = 0
+    at = 3
+    for k in range(table[0]):
+        array, ndim = objects[k], table[at + 1]
+        if _peek(array + TYPE) != table[1] or _peek(array + DTYPE) != table[at]:
+            return
+        if (_peek(array + NDIM) & 0xFFFFFFFF) != ndim or (_peek(array + ARRAY_FLAGS) & 0x101) != 0x101:
+            return
+        sizes = _peek(array + SHAPE)
+        for axis in range(ndim):
+            if _peek(sizes + 8 * axis) != table[at + 2 + axis]:
+                return
+        at += 2 + ndim
+    for k in range(table[0], count):
+        if (_peek(objects[k]) & 0xFFFFFFFF) > table[2]:
+            return
+    result[0] = 1
+
+
+@kernel("i*i*iii", ints=5)
+def replay_batches(
+    code: Any, ended: Any, order: Any, data: Any, results: Any,
+    begin: Any, end: Any, batch: Any, arrays: Any, result: Any,
+) -> None:  # fmt: skip
+    """Run a program for the batches from ``begin`` to ``end``, or to the first that a CHECK ends.
+
+    ``data``: for each of ``arrays`` arrays, the addresses of the examples and of the batch, and the bytes of an
+    example; batch b holds the examples order[b batch], order[b batch + 1], … ``results``: the addresses of the
+    program's result, which has ``result`` bytes, and of an array of results, one a batch. ended[1] becomes the number
+    of the first batch that did not run.
+    """
+    for b in range(begin, end):
+        for k in range(0, 3 * arrays, 3):
+            source, target, size = data[k], data[k + 1], data[k + 2]
+            for row in range(batch):
+                _move(target + row * size, source + order[b * batch + row] * size, size)
+        ended[0] = _walk(code)
+        ended[1] = b
+        if code[ended[0]] != END:
+            return
+        if result:
+            _move(results[1] + b * result, results[0], result)
+    ended[1] = end
