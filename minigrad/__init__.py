@@ -8,6 +8,7 @@ tensor([2., 4.])
 """
 
 from minigrad import checkpoint, data, init, lab, nn, optim
+from minigrad.compiler import Compiled, CompileError, History, Program, Progress, TraceError, compile
 from minigrad.engine.backward import Step, identity, steps
 from minigrad.engine.op import REGISTRY, Op, op
 from minigrad.engine.shapes import Domain, bools, integers, reals
@@ -91,12 +92,18 @@ __version__ = "0.1.0"
 
 __all__ = [
     "REGISTRY",
+    "CompileError",
+    "Compiled",
     "Domain",
+    "History",
     "Node",
     "Op",
+    "Program",
+    "Progress",
     "Step",
     "Tape",
     "Tensor",
+    "TraceError",
     "abs",
     "add",
     "all",
@@ -111,6 +118,7 @@ __all__ = [
     "broadcast_to",
     "checkpoint",
     "clip",
+    "compile",
     "concatenate",
     "copy",
     "cos",

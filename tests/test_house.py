@@ -23,6 +23,7 @@ STATE = {
         ("engine/op", "REGISTRY"),
         ("engine/state", "_STATE"),
         ("engine/state", "sequence"),
+        ("engine/state", "changes"),
         ("kernels/pool", "POOL"),
     )
 }

@@ -70,7 +70,7 @@ def apply(op: Op, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         outs = out if type(out) is tuple else (out if type(out) is _ndarray else np.asarray(out),)
         out = outs[0]
     else:
-        outs = op.run(values, options, kernels)
+        outs = op.run(values if state.observer is None else _plain(values), options, kernels)
         out = outs[0]
     if not tensors:
         return out
@@ -108,8 +108,13 @@ def apply(op: Op, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if state.record:
             node.value = out.copy()
     if state.observer is not None:
-        state.observer(op, args, options, result)
+        state.observer.ran(op, args, options, result, outs)
     return result
+
+
+def _plain(values: list[Any]) -> list[Any]:
+    """An observer's own kinds of float as floats: to NumPy only these are numbers without a dtype."""
+    return [float(value) if isinstance(value, float) else value for value in values]
 
 
 def _with_residuals(op: Op, values: list[Any], options: dict[str, Any], outs: tuple[Any, ...]) -> list[Any]:
@@ -139,20 +144,11 @@ def _convert(op: Op, arg: Any) -> Any:
 def write(op: Op, args: tuple[Any, ...], options: dict[str, Any], state: State) -> Any:
     """Run an op that writes some of its arguments in place, and count the writes."""
     values: list[Any] = []
-    uniform = True
-    dtype: Any = None
-    data: Any
     for arg in args:
         if isinstance(arg, Tensor):
-            data = arg._data
-            kind = data.dtype
+            values.append(arg._data)
         else:
-            data = arg if arg is None or type(arg) is _ndarray else _convert(op, arg)
-            kind = getattr(data, "dtype", None)
-        values.append(data)
-        if kind is not dtype:
-            uniform = uniform and dtype is None
-            dtype = kind
+            values.append(arg if arg is None or type(arg) is _ndarray else _convert(op, arg))
     for position in op.written:
         target = args[position]
         if isinstance(target, Tensor):
@@ -160,21 +156,13 @@ def write(op: Op, args: tuple[Any, ...], options: dict[str, Any], state: State) 
                 raise _unwritable(op, position, target)
         elif target is not None:
             raise _unwritable(op, position, target)
-    if op.letters is not None:
-        op._check(values)
-    try:
-        if uniform and op.kernel is not None and state.kernels and (dtype is _F32 or dtype is _F64):
-            op.kernel(*values, **options)
-        else:
-            op.fn(*values, **options)
-    except (ValueError, IndexError, TypeError) as error:
-        raise op._explain(error, values) from None
+    op.write(values if state.observer is None else _plain(values), options, state.kernels)
     for position in op.written:
         target = args[position]
         if target is not None:
             target.cell[0] += 1
     if state.observer is not None:
-        state.observer(op, args, options, args[op.written[0]])
+        state.observer.ran(op, args, options, args[op.written[0]], ())
     return args[op.written[0]]
 
 

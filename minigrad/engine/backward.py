@@ -123,11 +123,13 @@ def cotangents(root: Node, seed: Any, inputs: Collection[Node], graph: bool, ret
 
 def _commit(node: Node, g: Any, graph: bool, borrowed: bool) -> None:
     """Add a finished cotangent to ``.grad``, which belongs to the node alone."""
-    if graph:
-        with mode(grad=True):
+    if isinstance(g, Tensor):
+        if (observer := current().observer) is not None:
+            observer.gradient(node, write=False)
+        with mode(grad=graph):
             node.grad = REGISTRY["copy"](g) if node.grad is None else node.grad + g
         return
-    array = g._data if isinstance(g, Tensor) else g
+    array = g
     if node.grad is not None:
         array = np.asarray(node.grad._data + array)
     elif borrowed:
@@ -333,7 +335,7 @@ def _rewrap(node: Node) -> tuple[Any, ...]:
     return tuple(wrapped)
 
 
-class _Formula(Op):
+class Formula(Op):
     """A rule, or a residual, seen as an op: its value by kernel or as saved, its derivative through its formula."""
 
     def __init__(self, rule: Rule, known: Any = None) -> None:
@@ -349,14 +351,14 @@ class _Formula(Op):
         self.takes_any_shape, self.checks_letters, self.integral = False, False, 0
 
     def fn(self, *values: Any, **options: Any) -> Any:
-        return self.rule.fn(*self._ordered(values, options))
+        return self.rule.fn(*self.ordered(values, options))
 
     def run(self, values: Sequence[Any], options: dict[str, Any], kernels: Kernels = "own") -> tuple[Any, ...]:
         if self.known is not None:
             return (self.known,)
-        return (np.asarray(self.rule.run(self._ordered(values, options), kernels)),)
+        return (np.asarray(self.rule.run(self.ordered(values, options), kernels)),)
 
-    def _ordered(self, values: Sequence[Any], options: dict[str, Any]) -> list[Any]:
+    def ordered(self, values: Sequence[Any], options: dict[str, Any]) -> list[Any]:
         arrays = iter(values)
         pairs = zip(self.rule.names, self.rule.arrays, strict=True)
         return [next(arrays) if is_array else options[name] for name, is_array in pairs]
@@ -365,7 +367,7 @@ class _Formula(Op):
 def _as_op(rule: Rule, values: Sequence[Any]) -> Any:
     pairs = list(zip(rule.names, rule.arrays, values, strict=True))
     arrays = tuple(value for _, is_array, value in pairs if is_array)
-    return apply(_Formula(rule), arrays, {name: value for name, is_array, value in pairs if not is_array})
+    return apply(Formula(rule), arrays, {name: value for name, is_array, value in pairs if not is_array})
 
 
 def _residual(node: Node, rule: Rule, value: Any) -> Any:
@@ -382,7 +384,7 @@ def _residual(node: Node, rule: Rule, value: Any) -> Any:
     values = [arguments[name] for name in rule.names]
     pairs = list(zip(rule.names, rule.arrays, values, strict=True))
     arrays = tuple(v for _, is_array, v in pairs if is_array)
-    return apply(_Formula(rule, value), arrays, {name: v for name, is_array, v in pairs if not is_array})
+    return apply(Formula(rule, value), arrays, {name: v for name, is_array, v in pairs if not is_array})
 
 
 def _through(node: Node, g: Any, graph: bool, wanted: set[Node] | None) -> list[tuple[Node, Any]]:

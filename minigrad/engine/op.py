@@ -281,6 +281,23 @@ class Op:
             raise self._explain(error, values) from None
         return (out,) if type(out) is _ndarray else (np.asarray(out),)
 
+    def write(self, values: Sequence[Any], options: dict[str, Any], kernels: Kernels = "own") -> None:
+        """Write the arguments that the op writes, given as arrays: by the kernel where all are of one dtype."""
+        if self.letters is not None:
+            self._check(values)
+        dtype = values[0].dtype
+        uniform = kernels and self.kernel is not None and (dtype is _F32 or dtype is _F64 or bool(self.integral & 1))
+        for value in values if uniform else ():
+            uniform = uniform and getattr(value, "dtype", None) is dtype
+        try:
+            if uniform:
+                assert self.kernel is not None
+                self.kernel(*values, **options)
+            else:
+                self.fn(*values, **options)
+        except (ValueError, IndexError, TypeError) as error:
+            raise self._explain(error, values) from None
+
     def _is_integral(self, name: str) -> bool:
         """Whether an argument is declared to be integers or bools, which kernels take as they are."""
         return name in self.domains and self.domains[name].kind != "f"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from types import CodeType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from minigrad.kernels import jit
 
@@ -21,6 +21,36 @@ def user_site(frame: Any) -> tuple[CodeType, int]:
     while frame.f_code.co_filename.startswith(PACKAGE) and frame.f_back is not None:
         frame = frame.f_back
     return frame.f_code, frame.f_lasti
+
+
+def line_of(site: tuple[CodeType, int] | None) -> str:
+    """``file:line`` of a place that :func:`user_site` found; an empty text for None."""
+    if site is None:
+        return ""
+    code, offset = site
+    line = next((line for start, end, line in code.co_lines() if start <= offset < end), code.co_firstlineno)
+    return f"{code.co_filename}:{line}"
+
+
+class Observer:
+    """What the one observer slot of a State holds: it is told what happens in that context. This one ignores it.
+
+    While there is one, backward computes with tensors, by the rules of each argument, so that it sees those ops, too.
+    """
+
+    __slots__ = ()
+
+    def ran(self, op: Any, args: Any, options: dict[str, Any], out: Any, outs: tuple[Any, ...]) -> None:
+        """An op ran on tensors: it returned ``out``, or wrote it; ``outs``: the output's array, residuals' arrays."""
+
+    def reads(self, tensor: Any) -> None:
+        """A value is about to leave the engine, as a number, an array, or a truth."""
+
+    def gradient(self, node: Any, write: bool) -> None:
+        """``node.grad`` is about to be read, or to be replaced."""
+
+    def uses(self, owner: Any) -> None:
+        """A module or an optimizer is about to run."""
 
 
 #: Whose kernels run: minigrad's own, or BLAS for the ops that have such a kernel; or none.
@@ -38,11 +68,15 @@ class State:
     #: Numbers the nodes of all contexts, so that a graph may be built by several threads.
     sequence = itertools.count()
 
+    #: Counts, for all contexts, what recorded steps cannot see: an attribute of a module or optimizer that was set, a
+    #: tensor whose array was replaced.
+    changes: ClassVar[list[int]] = [0]
+
     def __init__(self) -> None:
         self.grad = True  # record nodes
         self.record = False  # nodes keep their values, for replay after a leaf was written
         self.kernels: Kernels = "own" if jit.AVAILABLE else ""  # which ones run; "": formulas in plain NumPy
-        self.observer: Callable[..., None] | None = None  # called with (op, args, options, out) after every op
+        self.observer: Observer | None = None  # is told what happens
         self.path = ""  # dotted path of the module that is running
         self.site: tuple[CodeType, int] | None = None  # the user's line that called it
 

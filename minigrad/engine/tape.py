@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minigrad.engine.state import State, current
+from minigrad.engine.state import State, current, line_of
 
 if TYPE_CHECKING:
     from minigrad.engine.op import Op, Plan
@@ -78,11 +78,7 @@ class Node:
     @property
     def where(self) -> str:
         """The user's ``file:line``, or an empty text."""
-        if self.site is None:
-            return ""
-        code, offset = self.site
-        line = next((line for start, end, line in code.co_lines() if start <= offset < end), code.co_firstlineno)
-        return f"{code.co_filename}:{line}"
+        return line_of(self.site)
 
     def __repr__(self) -> str:
         return f"<node {self.seq}: {self.op.name if self.op else self.name or 'leaf'} {self.shape}>"

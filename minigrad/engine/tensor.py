@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.engine.methods import Methods
+from minigrad.engine.state import _STATE, State
 from minigrad.engine.tape import Node
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -40,7 +41,7 @@ class Tensor(Methods):
     @property
     def data(self) -> np.ndarray[Any, Any]:
         """The array itself, not a copy. Writing to it is not seen by the tape; use ops or optimizers for that."""
-        return self._data
+        return self._read()
 
     @data.setter
     def data(self, array: np.ndarray[Any, Any]) -> None:
@@ -48,10 +49,18 @@ class Tensor(Methods):
             raise RuntimeError(f"data: this tensor was computed by {self.node.op.name}; only a leaf can be rebound")
         if not isinstance(array, np.ndarray):
             raise TypeError(f"data: need an ndarray, got {type(array).__name__}")
+        State.changes[0] += 1
         requires_grad = self.node is not None
         self._data, self.node, self.cell = native(array), None, [self.cell[0] + 1]
         if requires_grad:
             self.requires_grad_()
+
+    def _read(self) -> np.ndarray[Any, Any]:
+        """The array, for someone who may look at its values: an observer is told."""
+        state = _STATE.get(None)
+        if state is not None and state.observer is not None:
+            state.observer.reads(self)
+        return self._data
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """The array itself, for a tensor that needs no gradient (else: ``t.detach().numpy()``)."""
@@ -62,7 +71,7 @@ class Tensor(Methods):
             raise RuntimeError(
                 "this tensor requires a gradient, which NumPy would lose: use t.detach().numpy() or t.data"
             )
-        return np.array(self._data, dtype, copy=copy)
+        return np.array(self._read(), dtype, copy=copy)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -119,7 +128,12 @@ class Tensor(Methods):
     @property
     def grad(self) -> Tensor | None:
         """The gradient accumulated by backward (a constant tensor of this shape and dtype), or None."""
-        return None if self.node is None else self.node.grad
+        if self.node is None:
+            return None
+        state = _STATE.get(None)
+        if state is not None and state.observer is not None:
+            state.observer.gradient(self.node, write=False)
+        return self.node.grad
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
@@ -129,6 +143,9 @@ class Tensor(Methods):
             raise RuntimeError("grad: this tensor does not require a gradient")
         if value is not None and (value.shape != self.shape or value.dtype != self.dtype):
             raise ValueError(f"grad: need {self.dtype} {self.shape}, got {value.dtype} {value.shape}")
+        state = _STATE.get(None)
+        if state is not None and state.observer is not None:
+            state.observer.gradient(self.node, write=True)
         self.node.grad = value
 
     def retain_grad(self) -> None:
@@ -145,10 +162,10 @@ class Tensor(Methods):
         """The only element, as a Python number. Raises ValueError if there are more."""
         if self._data.size != 1:
             raise ValueError(f"item: need one element, got shape {self.shape}")
-        return self._data.item()
+        return self._read().item()
 
     def tolist(self) -> Any:
-        return self._data.tolist()
+        return self._read().tolist()
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else str(self)
@@ -158,7 +175,7 @@ class Tensor(Methods):
             raise ValueError(
                 f"the truth of a tensor of shape {self.shape} is ambiguous: use (t != 0).any() or compare one element"
             )
-        return bool(self._data.item())
+        return bool(self._read().item())
 
     def __float__(self) -> float:
         return float(self.item())
@@ -195,7 +212,7 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str 
     tensor([[1., 2.]], requires_grad=True)
     """
     if isinstance(data, Tensor):
-        data = data._data
+        data = data._read()
     try:
         array = native(np.array(data, dtype))
     except ValueError as error:

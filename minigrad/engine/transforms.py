@@ -29,7 +29,7 @@ def _inputs(args: Sequence[Any], positions: Sequence[int], what: str) -> tuple[l
                 f"{what}: argument {position} has dtype {source.dtype}; only floating-point numbers have a gradient"
             )
         graph = graph or source.requires_grad
-        arguments[position] = identity(source) if source.requires_grad else Tensor(source.data).requires_grad_()
+        arguments[position] = identity(source) if source.requires_grad else Tensor(source._data).requires_grad_()
     return arguments, [arguments[position] for position in positions], graph
 
 
@@ -166,11 +166,11 @@ def jacobian(f: Function, argnums: int = 0) -> Function:
                 seed.reshape(-1)[i] = 1
                 rows += _pull(out, seed, [x], graph, retain=True)
         shape = (*out.shape, *x.shape)
-        if graph and rows:
-            with mode(grad=True):
-                stacked: Tensor = REGISTRY["reshape"](REGISTRY["stack"](rows), shape)
-                return stacked
-        return Tensor(np.array([row.data for row in rows], x.dtype).reshape(shape))
+        if not rows:
+            return Tensor(np.zeros(shape, x.dtype))
+        with mode(grad=graph):
+            stacked: Tensor = REGISTRY["reshape"](REGISTRY["stack"](rows), shape)
+            return stacked
 
     return wrapped
 

@@ -176,4 +176,4 @@ class Dropout(Module):
             return x
         tick(self.count)
         # a copy, because the tape saves it and the next call writes the counter
-        return dropout(x, copy(self.count), key=self.key.item(), rate=self.rate)
+        return dropout(x, self.key, copy(self.count), self.rate)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from minigrad import init
-from minigrad.engine.state import _STATE, PACKAGE, current
+from minigrad.engine.state import _STATE, PACKAGE, State, current
 from minigrad.engine.tensor import Tensor, tensor
 from minigrad.ops.update import assign
 
@@ -94,6 +94,14 @@ class Module:
     training: bool = True
     _path: str | None = None  # where the module was found; None until a walk, or a call, has found it
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        State.changes[0] += 1
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        State.changes[0] += 1
+        super().__delattr__(name)
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
@@ -117,6 +125,8 @@ class Module:
                 pass
         state = _STATE.get(None) or current()
         path = state.path
+        if state.observer is not None:
+            state.observer.uses(self)
         state.path = self._path  # type: ignore[assignment]  # the walk has set it
         try:
             return self.forward(*args, **kwargs)
@@ -146,9 +156,9 @@ class Module:
                     raise ValueError(f"{type(self).__name__}: two of its parts have the name {name!r}")
                 names.add(name)
                 path = f"{root}.{name}" if root and name else root or name
-                if isinstance(found, Module):
+                if isinstance(found, Module) and found._path != path:
                     found._path = path
-                elif found.requires_grad:
+                elif isinstance(found, Tensor) and found.requires_grad:
                     found.name = path
                 yield name, found, owner
                 if isinstance(found, Module):

@@ -8,7 +8,7 @@ import numpy as np
 
 from minigrad.engine.op import op
 from minigrad.engine.shapes import Domain, reals
-from minigrad.kernels import elementwise
+from minigrad.kernels import elementwise, random
 from minigrad.ops.arithmetic import abs, contiguous, erf, exp, expm1, floating, gt, le, log1p, maximum, where
 
 # Self-normalising networks (Klambauer et al. 2017), appendix: fixed point of mean 0 and variance 1.
@@ -154,30 +154,42 @@ def _(g, x):
     return g * sigmoid(x)
 
 
+def _threshold(rate: float) -> int:
+    """The random words below it are zeros of a mask."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout: rate must lie in [0, 1), got {rate}")
+    return min(round(rate * 2**32), 2**32 - 1)
+
+
+def _dropout(x: np.ndarray, key: np.ndarray, count: np.ndarray, rate: float) -> np.ndarray:
+    key, count = (v if v.dtype == np.int64 else v.astype(np.int64) for v in (key, count))
+    return random.dropout(x, key, count, _threshold(rate), 1 / (1 - rate))
+
+
 @op(
     "y = x mask / (1 − rate)",
     shapes="free",
-    cases=[(((6, 5), (1,)), {"key": 7, "rate": 0.3})],
+    kernel=_dropout,
+    cases=[(((6, 5), (1,), (1,)), {"rate": 0.3})],
     x=SMOOTH,
+    key=Domain(0, 2**40, kind="i"),
     count=Domain(0, 9, kind="i"),
 )
-def dropout(x, count, /, key, rate):
+def dropout(x, key, count, /, rate):
     """Zero each element with probability ``rate`` and scale the others by 1 / (1 − rate).
 
-    Which ones depends only on the integer ``key``, on ``count`` (shape (1,), an integer tensor: which call this is)
-    and on the element's index in C order: no hidden generator. See :func:`random_bits`.
+    Which ones depends only on ``key`` and ``count`` (shape (1,), int64 tensors: whose calls these are, and which of
+    them this is) and on the element's index in C order: no hidden generator. See :func:`random_bits`.
     """
-    if not 0 <= rate < 1:
-        raise ValueError(f"dropout: rate must lie in [0, 1), got {rate}")
+    threshold = _threshold(rate)
     x = np.asarray(x)
-    bits = random_bits(key, int(np.ravel(count)[0]), x.size).reshape(x.shape)
-    keep = bits >= np.uint32(min(round(rate * 2**32), 2**32 - 1))
-    return np.where(keep, x * (1 / (1 - rate)), np.zeros((), x.dtype)).astype(x.dtype)
+    bits = random_bits(int(np.ravel(key)[0]), int(np.ravel(count)[0]), x.size).reshape(x.shape)
+    return np.where(bits >= np.uint32(threshold), x * (1 / (1 - rate)), np.zeros((), x.dtype)).astype(x.dtype)
 
 
-@dropout.vjp("x", "x̄ = ȳ mask / (1 − rate)")
-def _(g, count, key, rate):
-    return dropout(g, count, key, rate)
+@dropout.vjp("x", "x̄ = ȳ mask / (1 − rate)", kernel=lambda g, key, count, rate: _dropout(g, key, count, rate))
+def _(g, key, count, rate):
+    return dropout(g, key, count, rate)
 
 
 def random_bits(key: int, count: int, size: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minigrad.engine.op import op
+from minigrad.engine.shapes import integers
 from minigrad.kernels import update as kernels
 
 
@@ -15,7 +16,15 @@ def assign(p, value):
     return p
 
 
-@op("n ← n + 1", shapes="free", differentiable=False, writes=("n",), cases=[(((1,),), {})])
+@op(
+    "n ← n + 1",
+    shapes="free",
+    differentiable=False,
+    writes=("n",),
+    kernel=kernels.tick,
+    n=integers(0, 9),
+    cases=[(((1,),), {})],
+)
 def tick(n):
     """Add one to a counter."""
     n += 1

@@ -11,20 +11,35 @@ from numpy.typing import NDArray
 
 from minigrad.engine.apply import write
 from minigrad.engine.op import Op, op
-from minigrad.engine.state import current
+from minigrad.engine.state import State, current
 from minigrad.engine.tensor import Tensor
+from minigrad.kernels import update as kernels
 from minigrad.nn.module import Module, check_state
 from minigrad.ops import update
 
 
-@op("h[i] ← value", shapes="free", differentiable=False, writes=("h",), cases=[(((3,), ()), {"i": 1})])
+@op(
+    "h[i] ← value",
+    shapes="free",
+    differentiable=False,
+    writes=("h",),
+    kernel=kernels.put,
+    cases=[(((3,), ()), {"i": 1})],
+)
 def put(h: Any, value: Any, /, i: int) -> Any:
     """Write one element of a vector."""
     h[i] = value
     return h
 
 
-@op("β₁ᵗ ← β₁ β₁ᵗ, β₂ᵗ ← β₂ β₂ᵗ", shapes="free", differentiable=False, writes=("h",), cases=[(((8,),), {})])
+@op(
+    "β₁ᵗ ← β₁ β₁ᵗ, β₂ᵗ ← β₂ β₂ᵗ",
+    shapes="free",
+    differentiable=False,
+    writes=("h",),
+    kernel=kernels.advance,
+    cases=[(((8,),), {})],
+)
 def advance(h: Any) -> Any:
     """Begin a step of Adam: its running powers, h[6:8], are multiplied by their bases, h[1:3]."""
     h[6] *= h[1]
@@ -44,11 +59,14 @@ class _Hyper:
     def __get__(self, optimizer: Optimizer | None, owner: type | None = None) -> Any:
         return self if optimizer is None else optimizer.h.data.item(self.index)
 
-    def __set__(self, optimizer: Optimizer, value: float) -> None:
-        h = optimizer.h.data.copy()
+    def __set__(self, optimizer: Optimizer, value: Any) -> None:
+        if isinstance(value, Tensor):
+            put(optimizer.h, value, self.index)
+            return
+        h = optimizer.h._data.copy()
         h[self.index] = self.number(value)
         optimizer._check(h)
-        put(optimizer.h, h[self.index], self.index)
+        put(optimizer.h, value if isinstance(value, float) else h[self.index], self.index)
 
     def number(self, value: Any) -> float:
         try:
@@ -84,6 +102,10 @@ class Optimizer:
         self.h = Tensor(h)
         self.state = [tuple([Tensor(np.zeros(p.shape, p.dtype)) for _ in self.slots]) for p in self.params]
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        State.changes[0] += 1
+        super().__setattr__(name, value)
+
     def _hypers(self) -> dict[str, _Hyper]:
         found = {name: value for kind in reversed(type(self).__mro__) for name, value in vars(kind).items()}
         return {name: value for name, value in found.items() if isinstance(value, _Hyper)}
@@ -99,17 +121,24 @@ class Optimizer:
         raise NotImplementedError
 
     def _update(self, rule: Op) -> None:
-        options = {"h": self.h.data}
+        options = {"h": self.h._data}
         mode = current()
+        if mode.observer is not None:
+            mode.observer.uses(self)
         for p, state in zip(self.params, self.state, strict=True):
-            gradient = None if p.node is None else p.node.grad
+            gradient = None if p.node is None else p.grad if mode.observer is not None else p.node.grad
             if gradient is not None:
                 write(rule, (p, gradient, *state), options, mode)
 
     def zero_grad(self) -> None:
         """Drop the gradients: ``.grad`` of every parameter becomes None."""
+        observer = current().observer
+        if observer is not None:
+            observer.uses(self)
         for p in self.params:
             if p.node is not None:
+                if observer is not None:
+                    observer.gradient(p.node, write=True)
                 p.node.grad = None
 
     def _tensors(self) -> dict[str, Tensor]:

@@ -1,0 +1,172 @@
+"""From calls of ops to launches of kernels.
+
+No op has a second description for this: what its kernel's function launches is recorded (see ``kernels.jit.recorded``)
+for stand-in arrays that lie as the real ones do. That is all there is to do, if every array that a launch reads is an
+argument, or was written by a launch before, or is a constant (read-only memory). Otherwise NumPy has done something on
+the way, and the call stays Python's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minigrad.compiler.program import Array, Call, Number, Program, Ref, Root, contiguous_strides
+from minigrad.engine.backward import Formula
+from minigrad.engine.op import REGISTRY, Op
+from minigrad.kernels.jit import Launch, address_of, recorded
+
+
+def lower(program: Program, copies: bool = True) -> None:
+    """Find the launches of every call that has any. ``copies``: let results be written where they would be copied."""
+    if copies:
+        _merge(program)
+    for call in program.calls:
+        if not call.view:
+            _lower(program, call)
+
+
+def _merge(program: Program) -> None:
+    """A copy of something that nobody uses afterwards is no copy: both are one memory."""
+    last: dict[Root, int] = {}
+    for i, call in enumerate(program.calls):
+        for root in call.roots():
+            last[root] = i
+    kept = {ref.root for ref in program.outputs}
+    for i, call in enumerate(program.calls):
+        if call.op.name != "copy" or call.view:
+            continue
+        (source,), (target,) = call.args, call.outs
+        if (
+            isinstance(source, Ref)
+            and source.root.kind == "temporary"
+            and source.root not in kept
+            and last[source.root] == i
+            and source.whole
+            and target.whole
+            and target.root.kind == "temporary"
+        ):
+            _rename(program, target.root, source.root)
+            last[source.root] = last.pop(target.root)
+            call.view, call.note = True, "no copy"
+            if target.root in kept:
+                kept.add(source.root)
+
+
+def _rename(program: Program, old: Root, new: Root) -> None:
+    def moved(value: Any) -> Any:
+        return value._replace(root=new) if isinstance(value, Ref) and value.root is old else value
+
+    for call in program.calls:
+        call.args = tuple(map(moved, call.args))
+        call.outs, call.writes = tuple(map(moved, call.outs)), tuple(map(moved, call.writes))
+        call.options = {name: moved(value) for name, value in call.options.items()}
+    program.outputs = [moved(ref) for ref in program.outputs]
+    for g in program.gradients:
+        g.before, g.after = moved(g.before), moved(g.after)
+
+
+def _function(call: Call) -> tuple[Callable[..., Any], Op] | None:
+    """The function whose launches do this call, and the op that says which arrays it takes."""
+    op = call.op
+    if isinstance(op, Formula):
+        if op.known is not None or op.rule.kernel is None:
+            return None
+        kernel = op.rule.kernel
+        return (lambda *values, **options: kernel(*op.ordered(values, options))), op.rule.op
+    return None if op.kernel is None else (op.kernel, op)
+
+
+def _lower(program: Program, call: Call) -> None:
+    found = _function(call)
+    if found is None or any(isinstance(value, Number) for value in (*call.args, *call.options.values())):
+        return
+    function, owner = found
+    memory: dict[Root, Array] = {}
+    for root in dict.fromkeys(ref.root for ref in call.reads()):
+        memory[root] = np.empty(max(root.size, 1), np.uint8)
+
+    def stand_in(value: Any) -> Any:
+        return value.on(memory[value.root]) if isinstance(value, Ref) else value
+
+    values = [stand_in(value) for value in call.args]
+    options = {name: stand_in(value) for name, value in call.options.items()}
+    try:
+        ready = values if call.writes else owner._ready(values, call.op.arrays)
+        if ready is None:
+            return
+        out, launches = recorded(function, ready, options)
+    except Exception:  # of garbage, on which nothing is promised: Python runs this call, and raises what it must
+        return
+    places = [(address_of(block), root) for root, block in memory.items()]
+    outs = () if call.writes else out if isinstance(out, tuple) else (out,)
+    scratch: list[Root] = []
+    lowered = []
+    for launch in launches:
+        arrays, kernel = launch.operands[: len(launch.kernel.codes)], launch.kernel
+        for array, writes in zip(arrays, kernel.writes, strict=True):
+            if writes and _find(array, places) is None:
+                base = array if array.base is None else array.base
+                root = Root("temporary", base.nbytes)
+                scratch.append(root)
+                places.append((address_of(base), root))
+        operands: list[Any] = []
+        for array in arrays:
+            ref = _find(array, places)
+            if ref is None:
+                if array.flags.writeable:
+                    return
+                root = Root("state", array.nbytes, array, "a constant")
+                ref = Ref(root, 0, array.shape, array.strides, array.dtype)
+            operands.append(ref)
+        lowered.append(Launch(kernel, launch.dtype, (*operands, *launch.operands[len(arrays) :]), launch.apart))
+    if not lowered or len(outs) < len(call.outs):
+        return
+    renamed: dict[Root, Root] = {}
+    for ref, array in zip(call.outs, outs, strict=False):
+        place = _find(array, places) if isinstance(array, np.ndarray) else None
+        if place is None or place.root not in scratch or place._replace(root=ref.root) != ref:
+            return
+        renamed[place.root] = ref.root
+    call.launches = [
+        launch._replace(
+            operands=tuple(
+                x._replace(root=renamed.get(x.root, x.root)) if isinstance(x, Ref) else x for x in launch.operands
+            )
+        )
+        for launch in lowered
+    ]
+    call.scratch = [root for root in scratch if root not in renamed]
+
+
+def _find(array: Array, places: Sequence[tuple[int, Root]]) -> Ref | None:
+    address = address_of(array)
+    for start, root in places:
+        if start <= address < start + max(root.size, 1):
+            return Ref(root, address - start, array.shape, array.strides, array.dtype)
+    return None
+
+
+def pin(program: Program) -> None:
+    """Give every gradient memory that comes with each call: its own, where it can be the place that it is made in."""
+    taken = {ref.root for ref in program.outputs}
+    index = len(program.inputs)
+    for g in program.gradients:
+        if g.before is not None and any(g.before.root in call.roots() for call in program.calls):
+            g.before.root.index, index = index, index + 1
+        elif g.before is not None and (g.after is None or g.after.root is not g.before.root):
+            g.before = None
+        after = g.after
+        if after is None or (g.before is not None and after.root is g.before.root):
+            continue
+        if not after.whole or after.root in taken or after.root.kind != "temporary":
+            size = after.size * after.dtype.itemsize
+            strides = contiguous_strides(after.shape, after.dtype.itemsize)
+            target = Ref(Root("grad", size), 0, after.shape, strides, after.dtype)
+            program.calls.append(Call(REGISTRY["copy"], (after,), {}, (target,), (), None, ""))
+            g.after = after = target
+        after.root.kind, after.root.name = "grad", f"{g.node.name or 'leaf'}.grad"
+        after.root.index, index = index, index + 1
+        taken.add(after.root)
