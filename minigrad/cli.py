@@ -21,9 +21,10 @@ from typing import Any, NoReturn
 import numpy as np
 
 from minigrad import checkpoint, data, init, kernels, nn, optim
+from minigrad.compiler import Compiled, Progress
 from minigrad.engine.op import REGISTRY, Op, Rule
 from minigrad.engine.state import no_grad
-from minigrad.engine.tensor import from_numpy
+from minigrad.engine.tensor import Tensor, from_numpy
 from minigrad.kernels import jit
 from minigrad.ops.loss import cross_entropy
 
@@ -254,16 +255,30 @@ def _train(options: argparse.Namespace) -> None:
     if found is not None:
         checkpoint.restore(found, net, opt, options.resume)
         opt.lr = config["lr"]
-    start = time.perf_counter()
-    right = 0.0
-    with np.errstate(all="ignore"), _progress(config["epochs"] - done, options.quiet) as advance:
-        for epoch in range(done, config["epochs"]):
-            loss = _epoch(net, opt, sets, config, epoch, advance)
+    epochs, n = config["epochs"] - done, len(sets.y_train)
+    step, right = _step(net, opt), 0.0
+    with np.errstate(all="ignore"), _progress(epochs, options.quiet) as advance:
+
+        def report(at: Progress) -> None:
+            nonlocal right
+            advance(at.epoch - done + at.step / at.steps)
+            if at.step < at.steps:
+                return
+            sizes = np.diff([*range(0, n, config["batch_size"]), n])
+            loss = float(np.dot(at.losses.astype(np.float64), sizes) / n)
             if not np.isfinite([loss, *(np.sum(p.data) for p in net.parameters())]).all():
-                raise UserError(f"the numbers overflowed in epoch {epoch + 1}: try a smaller --lr; nothing was written")
+                raise UserError(
+                    f"the numbers overflowed in epoch {at.epoch + 1}: try a smaller --lr; nothing was written"
+                )
             right = accuracy(net, sets.x_test, sets.y_test)
+            net.train()
             if not options.quiet:
-                print(f"epoch {epoch + 1:3}  loss {loss:.4f}  held-out accuracy {right:.2%}")
+                print(f"epoch {at.epoch + 1:3}  loss {loss:.4f}  held-out accuracy {right:.2%}")
+
+        net.train()
+        start = time.perf_counter()
+        order = {"batch_size": config["batch_size"], "seed": config["seed"], "start": done}
+        step.run(sets.x_train, sets.y_train, epochs=epochs, callback=report, **order)
     seconds = time.perf_counter() - start
     checkpoint.save(options.out, net, opt, {"config": config, "epoch": config["epochs"]})
     sizes = "-".join(str(n) for n in (config["inputs"], *config["hidden"], config["classes"]))
@@ -273,21 +288,17 @@ def _train(options: argparse.Namespace) -> None:
     )
 
 
-def _epoch(
-    net: nn.Module, opt: optim.Optimizer, sets: data.Dataset, config: dict[str, Any], epoch: int, advance: Any
-) -> float:
-    """One pass over the training images; returns their mean loss."""
-    total, size, seed = 0.0, config["batch_size"], config["seed"]
-    net.train()
-    n = len(sets.y_train)
-    for x, y in data.batches(sets.x_train, sets.y_train, size, seed=seed, epoch=epoch):
-        loss = cross_entropy(net(from_numpy(x)), y)
+def _step(net: nn.Module, opt: optim.Optimizer) -> Compiled:
+    """The training step."""
+
+    def step(x: Tensor, y: Tensor) -> Tensor:
+        loss: Tensor = cross_entropy(net(x), y)
         opt.zero_grad()
         loss.backward()
         opt.step()
-        total += loss.item() * len(y)
-        advance(len(y) / n)
-    return total / n
+        return loss
+
+    return Compiled(step)
 
 
 def accuracy(net: nn.Module, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> float:
@@ -309,12 +320,12 @@ def _progress(total: int, quiet: bool, what: str = "epoch") -> Iterator[Callable
     except ImportError:
         quiet = True
     if quiet or not sys.stdout.isatty():
-        yield lambda share: None
+        yield lambda done: None
         return
     columns = (TextColumn(what + " {task.completed:.0f}/{task.total}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as progress:
         task = progress.add_task("", total=total)
-        yield lambda share: progress.advance(task, share)
+        yield lambda done: progress.update(task, completed=done)
 
 
 def _eval(options: argparse.Namespace) -> None:
@@ -334,8 +345,8 @@ def _warmup(options: argparse.Namespace) -> None:
     if not jit.AVAILABLE:
         raise UserError("NUMBA_DISABLE_JIT is set: there are no kernels to compile")
     with _progress(kernels.count(), options.quiet, "kernel") as advance:
-        for _kernel, _dtype in kernels.warm_up():
-            advance(1)
+        for i, _ in enumerate(kernels.warm_up(), 1):
+            advance(i)
     where = jit.cache_directory()
     kept = f"kept in {where}" if where else "not kept: no directory for them can be written"
     print(f"{kernels.count()} kernels ready after {time.perf_counter() - start:.1f} s, {kept}")

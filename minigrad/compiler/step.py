@@ -142,14 +142,16 @@ class Compiled:
         epochs: SupportsIndex = 1,
         shuffle: bool = True,
         seed: SupportsIndex = 0,
+        start: SupportsIndex = 0,
         callback: Callable[[Progress], Any] | None = None,
     ) -> History:
         """Call the function with batch after batch of ``data``, whole epochs in native code.
 
-        data: arrays or tensors with one first axis of examples, (n, …) each, one for each argument. It is
-        ``for epoch in range(epochs): for batch in data.batches(…, seed=seed, epoch=epoch): step(*batch)``, to the bit;
-        the last batch is smaller where ``batch_size`` does not divide n. ``callback`` is called about ten times a
-        second, and after each epoch, with a :class:`Progress`; then, too, Ctrl-C ends the run, at the end of a step.
+        data: arrays or tensors with one first axis of examples, (n, …) each, one for each argument. To the bit it is
+        ``for epoch in range(start, start + epochs): for batch in data.batches(…, seed=seed, epoch=epoch): step(*batch)``
+        with the batches of :func:`minigrad.data.batches`, the last one smaller where ``batch_size`` does not divide n.
+        ``callback`` is called about ten times a second, and after each epoch, with a :class:`Progress`; then, too,
+        Ctrl-C ends the run, at the end of a step.
 
         Raises ValueError where there are no examples or their numbers differ, or for a number out of range; TypeError
         for what is no integer.
@@ -172,13 +174,14 @@ class Compiled:
         if n == 0:
             raise ValueError(f"run: there are no examples: the first array has shape {arrays[0].shape}")
         size, rounds = integer("batch_size", batch_size, 1), integer("epochs", epochs, 0)
+        first = integer("start", start, 0)
         steps, whole = -(-n // size), n // size
         structure = ("tuple", (("tuple", ("",) * len(arrays)), ("dict", (), ())))
         key = (structure, tuple([("array", x.dtype, (size, *x.shape[1:])) for x in arrays]))
         losses: Array = np.zeros((rounds, steps), np.float32)
         chunk, told = 1, time.perf_counter()
         for epoch in range(rounds):
-            order = permutation(n, integer("seed", seed, 0), epoch) if shuffle else np.arange(n)
+            order = permutation(n, integer("seed", seed, 0), first + epoch) if shuffle else np.arange(n)
             done = 0
             while done < steps:
                 begin = time.perf_counter()
@@ -198,7 +201,7 @@ class Compiled:
                     chunk = max(1, int(count * _PERIOD / (now - begin)))
                 if callback is not None and (now - told >= _PERIOD or done == steps):
                     told = now
-                    callback(Progress(epoch, done, steps, losses[epoch, :done]))
+                    callback(Progress(first + epoch, done, steps, losses[epoch, :done]))
         return History(losses)
 
     def _native(self, key: Any) -> Recording | None:
