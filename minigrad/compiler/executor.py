@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -222,9 +222,12 @@ class Executor:
         if self.ended.item(1) < end:
             self._raise(code, arguments)
 
-    def _raise(self, code: Code, arguments: Sequence[Array]) -> None:
+    def _raise(self, code: Code, arguments: Sequence[Array]) -> NoReturn:
+        self.refuse(code.checks[self.ended.item(0)], arguments)
+
+    def refuse(self, call: Call, arguments: Sequence[Array]) -> NoReturn:
+        """Raise what a call raises whose kernel has found its operands to be bad."""
         self.arguments = arguments
-        call = code.checks[self.ended.item(0)]
         self.evaluate(call)
         raise AssertionError(f"{call.op.name} refused operands that it takes")
 

@@ -16,9 +16,12 @@ from minigrad.compiler.trace import Trace
 from minigrad.engine.state import State, mode
 from minigrad.engine.tensor import Tensor
 from minigrad.kernels.jit import address_of
-from minigrad.kernels.replay import agree
+from minigrad.kernels.replay import agree, replay_if_agreed
 
 _new = Tensor.__new__
+_INT64 = np.dtype(np.int64)
+#: What :meth:`Recording.call` returns for a call that is not its own.
+NOT_MINE: Any = object()
 
 
 def flatten(value: Any, leaves: list[Any]) -> Any:
@@ -58,6 +61,7 @@ class Recording:
         flat = "tuple", (("tuple", ("",) * len(key[1])), ("dict", (), ()))
         self.flat = len(key[1]) if key[0] == flat else -1  # the number of arguments, where each is a leaf
         self.numbers: list[float] = []
+        self.plain = all(entry[0] == "array" for entry in key[1])
         gradients = program.gradients
         self.dropped = [g.node for g in gradients if g.after is None]
         self.carried = [g for g in gradients if g.before is not None]
@@ -66,13 +70,16 @@ class Recording:
         self.owned = [g.node for g in self.made]
         self.fixed = not self.carried
         self.places = [np.empty(g.after.shape, g.after.dtype) for g in self.made if g.after is not None]
-        self.grads = [Tensor(place) for place in self.places]
+        self.free()
         arrays = [entry for entry in key[1] if entry[0] == "array"]
-        # an array is held by its list and its tensor, a tensor by its list and its node, both by the call of agree
+        # an array is held by its list and its tensor, a tensor by its list and its node, both by the call
         table = [len(arrays), id(np.ndarray), 3]
         for _, dtype, shape in arrays:
             table += [id(dtype), len(shape), *shape]
-        self.table, self.agreed, self.agree = np.array(table), np.zeros(1, np.int64), agree[np.dtype(np.int64)]
+        self.table, self.ended = np.array(table), np.zeros(1, np.int64)
+        self.end = memoryview(self.ended)  # type: ignore[arg-type]  # arrays are buffers
+        self.whole = self.executor.single if self.fixed else None
+        self.agree, self.go = agree[_INT64], replay_if_agreed[_INT64]
         self.written = list({id(c): c for c in self._cells()}.values())
         self.batch: list[Array] | None = None
         self.outputs: list[Array | None] = []
@@ -137,38 +144,49 @@ class Recording:
         self.outputs = [
             self.executor.view(x) if isinstance(x, Ref) and x.root.index < 0 else None for x in self.returned
         ]
+        self.borrows = any(isinstance(x, Ref) and x.root.index >= 0 for x in self.returned)
         self.one = shape == "" and self.outputs[0] is not None
 
-    def accept(self, args: tuple[Any, ...], state: State) -> list[Array] | None:
-        """The arrays among the arguments, if this recording is for them and for how things are; else None."""
+    def call(self, args: tuple[Any, ...], state: State) -> Any:
+        """What the function returns for these arguments; NOT_MINE if this recording is not for them, or not for now."""
         if len(args) != self.flat or state.kernels != "own" or state.observer is not None or not state.grad:
-            return None
-        arrays = []
-        numbers: list[float] = []
-        for arg, entry in zip(args, self.spec, strict=True):
-            kind = entry[0]
-            if kind == "array":  # agree looks at it
-                arrays.append(arg._data if type(arg) is Tensor and arg.node is None else arg)
-            elif kind == "number":
-                if type(arg) is not float:
-                    return None
-                numbers.append(arg)
-            elif kind == "leaf":
-                if arg is not entry[1]:
-                    return None
-            elif type(arg) is not entry[1] or arg != entry[2]:
-                return None
-        agree = self.agree
-        agree(self.table, self.agreed, *arrays, *self.places, *self.grads)
-        if not self.agreed.item(0) or not self.guard.holds():
-            return None
-        self.numbers = numbers
-        return arrays
+            return NOT_MINE
+        if self.plain:  # whether these are arrays, agree finds out
+            arrays = [arg._data if type(arg) is Tensor and arg.node is None else arg for arg in args]
+        else:
+            arrays, self.numbers = [], []
+            for arg, entry in zip(args, self.spec, strict=True):
+                kind = entry[0]
+                if kind == "array":
+                    arrays.append(arg._data if type(arg) is Tensor and arg.node is None else arg)
+                elif kind == "number":
+                    if type(arg) is not float:
+                        return NOT_MINE
+                    self.numbers.append(arg)
+                elif arg is not entry[1] if kind == "leaf" else type(arg) is not entry[1] or arg != entry[2]:
+                    return NOT_MINE
+        guard, code = self.guard, self.whole
+        if not guard.holds():
+            return NOT_MINE
+        if code is None:
+            self.agree(guard.words, self.table, self.ended, *arrays, *self.places, *self.grads)
+            return self.replay(arrays) if self.end[0] == 0 else NOT_MINE
+        self.go(guard.words, self.table, self.ended, code.array, *arrays, *self.places, *self.grads)
+        end = self.end[0]
+        if end < 0:
+            return NOT_MINE
+        if end in code.checks:
+            self.executor.refuse(code.checks[end], [*arrays, *self.places])
+        return self._finish([*arrays, *self.places] if self.borrows else [])
 
     def replay(self, arrays: list[Array]) -> Any:
         """Run the program on these arrays; what the function returned, with values of now."""
         arguments = [*arrays, *self.places] if self.fixed else self._arguments(arrays)
         self.executor.run(arguments, self.numbers)
+        return self._finish(arguments)
+
+    def _finish(self, arguments: list[Array]) -> Any:
+        """Show outside what a step has done; its result. ``arguments``: those of results that lie in them."""
         for node, tensor in zip(self.owned, self.grads, strict=True):
             node.grad = tensor
         for node in self.dropped:

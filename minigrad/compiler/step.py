@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, SupportsIndex
 import numpy as np
 
 from minigrad.compiler.program import Array, Program
-from minigrad.compiler.recording import Recording, detached, flatten
+from minigrad.compiler.recording import NOT_MINE, Recording, detached, flatten
 from minigrad.engine.state import _STATE, State, current
 from minigrad.engine.tensor import Tensor, native
 from minigrad.kernels.random import integer, permutation
@@ -94,11 +94,10 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         state = _STATE.get(None) or current()
-        if not kwargs and self.recordings and not self.verify:
-            recording = self.recordings[0]
-            arrays = recording.accept(args, state)
-            if arrays is not None:
-                return recording.replay(arrays)
+        if self.recordings and not kwargs and not self.verify:
+            result = self.recordings[0].call(args, state)
+            if result is not NOT_MINE:
+                return result
         return self._find(args, kwargs, state)
 
     @property
@@ -148,8 +147,8 @@ class Compiled:
         """Call the function with batch after batch of ``data``, whole epochs in native code.
 
         data: arrays or tensors with one first axis of examples, (n, …) each, one for each argument. To the bit it is
-        ``for epoch in range(start, start + epochs): for batch in data.batches(…, seed=seed, epoch=epoch): step(*batch)``
-        with the batches of :func:`minigrad.data.batches`, the last one smaller where ``batch_size`` does not divide n.
+        ``for e in range(start, start + epochs): for batch in data.batches(…, seed=seed, epoch=e): step(*batch)``, with
+        the batches of :func:`minigrad.data.batches`, the last one smaller where ``batch_size`` does not divide n.
         ``callback`` is called about ten times a second, and after each epoch, with a :class:`Progress`; then, too,
         Ctrl-C ends the run, at the end of a step.
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+
 from minigrad.kernels import jit
 
 #: The folder of the package: code elsewhere is the user's.
@@ -70,7 +72,7 @@ class State:
 
     #: Counts, for all contexts, what recorded steps cannot see: an attribute of a module or optimizer that was set, a
     #: tensor whose array was replaced.
-    changes: ClassVar[list[int]] = [0]
+    changes: ClassVar[np.ndarray[Any, Any]] = np.zeros(1, np.int64)
 
     def __init__(self) -> None:
         self.grad = True  # record nodes

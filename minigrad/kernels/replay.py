@@ -84,39 +84,63 @@ def _walk(code: Any) -> Any:
     return i
 
 
+@function
+def _patch(code: Any, arguments: Any) -> None:
+    for patch in range(1, 1 + 3 * code[0], 3):
+        code[code[patch + 1]] = _peek(arguments[code[patch]] + DATA) + code[patch + 2]
+
+
 @kernel("i*i*v", ints=0)
 def replay(code: Any, ended: Any, arguments: Any, count: Any) -> None:
     """Patch the addresses of the arguments into a program, and run it. ``ended``: see :func:`_walk`."""
-    for patch in range(1, 1 + 3 * code[0], 3):
-        code[code[patch + 1]] = _peek(arguments[code[patch]] + DATA) + code[patch + 2]
+    _patch(code, arguments)
     ended[0] = _walk(code)
 
 
-@kernel("ii*v", ints=0)
-def agree(table: Any, result: Any, objects: Any, count: Any) -> None:
-    """result[0] = 1 if the objects are what ``table`` says, else 0.
+@function
+def _agree(words: Any, table: Any, objects: Any, count: Any) -> Any:
+    """Whether memory and objects are what two tables say.
 
-    The table: how many of them are arrays to look at, then for each of these its dtype's address, its number of axes
-    and their sizes. They must be of the type at table[1], C-contiguous and aligned (NPY_ARRAY_C_CONTIGUOUS, 0x1, and
-    NPY_ARRAY_ALIGNED, 0x100). All others must have no more references than table[2].
+    ``words``: how many words of memory to look at, then the address of each and what must be there. ``table``: how many
+    of the objects are arrays to look at, their type, and the most references that each of the others may have; then for
+    each of these arrays its dtype's address, its number of axes and their sizes. They must be C-contiguous and aligned
+    (NPY_ARRAY_C_CONTIGUOUS, 0x1, and NPY_ARRAY_ALIGNED, 0x100).
     """
-    result[0] = 0
+    for k in range(1, 1 + 2 * words[0], 2):
+        if _peek(words[k]) != words[k + 1]:
+            return False
     at = 3
     for k in range(table[0]):
         array, ndim = objects[k], table[at + 1]
         if _peek(array + TYPE) != table[1] or _peek(array + DTYPE) != table[at]:
-            return
+            return False
         if (_peek(array + NDIM) & 0xFFFFFFFF) != ndim or (_peek(array + ARRAY_FLAGS) & 0x101) != 0x101:
-            return
+            return False
         sizes = _peek(array + SHAPE)
         for axis in range(ndim):
             if _peek(sizes + 8 * axis) != table[at + 2 + axis]:
-                return
+                return False
         at += 2 + ndim
-    for k in range(table[0], count):
+    for k in range(table[0], count):  # noqa: SIM110 (Numba compiles no generator)
         if (_peek(objects[k]) & 0xFFFFFFFF) > table[2]:
-            return
-    result[0] = 1
+            return False
+    return True
+
+
+@kernel("iii*v", ints=0)
+def agree(words: Any, table: Any, ended: Any, objects: Any, count: Any) -> None:
+    """ended[0] = 0 if the tables hold (see :func:`_agree`), else -1."""
+    ended[0] = 0 if _agree(words, table, objects, count) else -1
+
+
+@kernel("iii*i*v", ints=0)
+def replay_if_agreed(words: Any, table: Any, ended: Any, code: Any, objects: Any, count: Any) -> None:
+    """:func:`replay` if the tables hold (see :func:`_agree`), else only ended[0] = -1."""
+    if _agree(words, table, objects, count):
+        _patch(code, objects)
+        ended[0] = _walk(code)
+    else:
+        ended[0] = -1
 
 
 @kernel("i*i*iii", ints=5)
