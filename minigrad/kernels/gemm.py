@@ -511,7 +511,7 @@ def _matmul_batch(
 
 def _large(a: Array, b: Array, out: Array, bias: Array | None = None) -> None:
     """out = a b, plus bias, with room to copy blocks of both together, and by several threads."""
-    (m, n), k, dtype = out.shape, a.shape[1], out.dtype
+    (m, n), k, dtype = out.shape, a.shape[1], a.dtype
     lanes, size = 2 * VECTOR_BYTES // dtype.itemsize, dtype.itemsize
     share = max(1, min(POOL.size, m * k * n // _THREAD))
     by_rows = m >= n or m >= 8 * TALL * share

@@ -104,3 +104,23 @@ def test_check_refuses_a_write_to_an_argument():
 def test_a_plan_of_a_deep_network_is_at_most_half():
     made = program(sizes=(5, *[16] * 30, 3))
     assert 2 * made.arena <= made.unplanned
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_large_products_are_native_and_shared_by_threads(threads):
+    """(m, k) = (300, 700) times (700, 128) is above the size from which blocks are copied, and threads pay."""
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((300, 700)).astype("f4"), rng.standard_normal((128, 700)).astype("f4")
+    before = mg.get_num_threads()
+    mg.set_num_threads(threads)
+    try:
+        f = mg.compile(lambda x, w: mg.linear(x, w))
+        first, again = f(x, w), f(x, w)
+        (call,) = f.program.calls
+        assert [launch.apart for launch in call.launches] == [threads > 1] * threads
+        assert first.data.tobytes() == again.data.tobytes() == mg.linear(x, w).tobytes()
+        mg.set_num_threads(3 - threads)
+        assert f(x, w).data.tobytes() == first.data.tobytes()
+        assert len(f.recordings) == 2
+    finally:
+        mg.set_num_threads(before)
