@@ -108,9 +108,9 @@ def test_a_plan_of_a_deep_network_is_at_most_half():
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_large_products_are_native_and_shared_by_threads(threads):
-    """(m, k) = (300, 700) times (700, 128) is above the size from which blocks are copied, and threads pay."""
+    """(m, k) = (600, 700) times (700, 128) is above the size from which blocks are copied, and threads pay."""
     rng = np.random.default_rng(0)
-    x, w = rng.standard_normal((300, 700)).astype("f4"), rng.standard_normal((128, 700)).astype("f4")
+    x, w = rng.standard_normal((600, 700)).astype("f4"), rng.standard_normal((128, 700)).astype("f4")
     before = mg.get_num_threads()
     mg.set_num_threads(threads)
     try:
