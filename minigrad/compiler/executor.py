@@ -47,6 +47,7 @@ class Executor:
         memory = np.zeros(program.arena + ALIGNMENT, np.uint8)
         start = -address_of(memory) % ALIGNMENT
         self.arena = memory[start : start + program.arena]
+        self.start = address_of(memory) + start
         self.arguments: Sequence[Array] = ()
         self.numbers: Sequence[float] = ()
         self.ended = np.zeros(2, np.int64)
@@ -84,7 +85,7 @@ class Executor:
 
     def _place(self, root: Root) -> int:
         if root.array is None:
-            return address_of(self.arena) + root.place
+            return self.start + root.place
         low, _high = np.lib.array_utils.byte_bounds(root.array)
         return low
 
@@ -102,26 +103,14 @@ class Executor:
             self._launch(launch, call)
 
     def _launch(self, launch: Launch, call: Call) -> None:
-        code = self._code()
-        kernel, at = launch.kernel, len(code.words)
-        words: list[int] = [kernel.replay(launch.dtype), 0]
-
-        class _Position:
-            now = at + 2
-
-        def address(ref: Any) -> int:
-            return self.address(ref, code, _Position.now)
-
+        code, kernel = self._code(), launch.kernel
         body: list[int] = []
         for operand, letter in zip(launch.operands, kernel.codes, strict=False):
-            _Position.now = at + 2 + len(body)
-            body.append(address(operand))
+            body.append(self.address(operand, code, len(code.words) + 2 + len(body)))
             if letter in "MB":
-                itemsize = operand.dtype.itemsize
-                body += [*operand.shape, *(stride // itemsize for stride in operand.strides)]
+                body += [*operand.shape, *(stride // operand.dtype.itemsize for stride in operand.strides)]
         body += [int(number) for number in launch.operands[len(kernel.codes) :]]
-        words[1] = 2 + len(body)
-        code.words += [*words, *body]
+        code.words += [kernel.replay(launch.dtype), 2 + len(body), *body]
         for operand, letter in zip(launch.operands, kernel.codes, strict=False):
             if letter == "e":
                 code.checks[len(code.words)] = call

@@ -23,9 +23,16 @@ def lower(program: Program, copies: bool = True) -> None:
     """Find the launches of every call that has any. ``copies``: let results be written where they would be copied."""
     if copies:
         _merge(program)
+    known: dict[Any, Call] = {}
     for call in program.calls:
         if not call.view:
-            _lower(program, call)
+            key = _signature(call)
+            if key in known:
+                _imitate(call, known[key])
+            else:
+                _lower(call)
+                if key is not None:
+                    known[key] = call
 
 
 def _merge(program: Program) -> None:
@@ -35,35 +42,33 @@ def _merge(program: Program) -> None:
         for root in call.roots():
             last[root] = i
     kept = {ref.root for ref in program.outputs}
+    merged: dict[Root, Root] = {}
     for i, call in enumerate(program.calls):
-        if call.op.name != "copy" or call.view:
+        if call.op.name != "copy" or call.view or not isinstance(call.args[0], Ref):
             continue
-        (source,), (target,) = call.args, call.outs
+        source, target = call.args[0], call.outs[0]
+        memory = merged.get(source.root, source.root)
         if (
-            isinstance(source, Ref)
-            and source.root.kind == "temporary"
-            and source.root not in kept
-            and last[source.root] == i
+            memory.kind == target.root.kind == "temporary"
+            and memory not in kept
+            and last[memory] == i
             and source.whole
             and target.whole
-            and target.root.kind == "temporary"
         ):
-            _rename(program, target.root, source.root)
-            last[source.root] = last.pop(target.root)
+            merged[target.root] = memory
+            last[memory] = last[target.root]
             call.view, call.note = True, "no copy"
             if target.root in kept:
-                kept.add(source.root)
+                kept.add(memory)
 
-
-def _rename(program: Program, old: Root, new: Root) -> None:
     def moved(value: Any) -> Any:
-        return value._replace(root=new) if isinstance(value, Ref) and value.root is old else value
+        return value._replace(root=merged[value.root]) if isinstance(value, Ref) and value.root in merged else value
 
     for call in program.calls:
-        call.args = tuple(map(moved, call.args))
-        call.outs, call.writes = tuple(map(moved, call.outs)), tuple(map(moved, call.writes))
+        call.args, call.outs = tuple(map(moved, call.args)), tuple(map(moved, call.outs))
+        call.writes = tuple(map(moved, call.writes))
         call.options = {name: moved(value) for name, value in call.options.items()}
-    program.outputs = [moved(ref) for ref in program.outputs]
+    program.outputs = list(map(moved, program.outputs))
     for g in program.gradients:
         g.before, g.after = moved(g.before), moved(g.after)
 
@@ -79,7 +84,7 @@ def _function(call: Call) -> tuple[Callable[..., Any], Op] | None:
     return None if op.kernel is None else (op.kernel, op)
 
 
-def _lower(program: Program, call: Call) -> None:
+def _lower(call: Call) -> None:
     found = _function(call)
     if found is None or any(isinstance(value, Number) for value in (*call.args, *call.options.values())):
         return
@@ -139,6 +144,43 @@ def _lower(program: Program, call: Call) -> None:
         for launch in lowered
     ]
     call.scratch = [root for root in scratch if root not in renamed]
+
+
+def _signature(call: Call) -> Any:
+    """What decides the launches of a call, but for the memory; None where it cannot be compared."""
+    roots: dict[Root, int] = {}
+
+    def describe(value: Any) -> Any:
+        if isinstance(value, Ref):
+            return roots.setdefault(value.root, len(roots)), value.root.size, *value[1:]
+        return type(value), value
+
+    options = [(name, describe(value)) for name, value in call.options.items()]
+    rule = getattr(call.op, "rule", call.op), getattr(call.op, "known", None) is None
+    key = (*rule, tuple(map(describe, call.args)), tuple(options))
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def _imitate(call: Call, other: Call) -> None:
+    """Give a call the launches of another one with its signature, on its own memory."""
+    if other.launches is None:
+        return
+    moved = dict(zip(other.roots(), call.roots(), strict=False))  # of the other, scratch is left
+    for root in other.scratch:
+        moved[root] = Root("temporary", root.size)
+        call.scratch.append(moved[root])
+    call.launches = [
+        launch._replace(
+            operands=tuple(
+                [x._replace(root=moved.get(x.root, x.root)) if isinstance(x, Ref) else x for x in launch.operands]
+            )
+        )
+        for launch in other.launches
+    ]
 
 
 def _find(array: Array, places: Sequence[tuple[int, Root]]) -> Ref | None:
