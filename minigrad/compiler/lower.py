@@ -79,9 +79,20 @@ def _function(call: Call) -> tuple[Callable[..., Any], Op] | None:
     if isinstance(op, Formula):
         if op.known is not None or op.rule.kernel is None:
             return None
-        kernel = op.rule.kernel
-        return (lambda *values, **options: kernel(*op.ordered(values, options))), op.rule.op
-    return None if op.kernel is None else (op.kernel, op)
+        rule = op.rule.kernel
+        return (lambda *values, **options: rule(*op.ordered(values, options))), op.rule.op
+    kernel = op.kernel or op.native
+    return None if kernel is None else (kernel, op)
+
+
+def _arrays(call: Call, owner: Op, values: Sequence[Any]) -> Sequence[Any] | None:
+    """The values as the kernel takes them, or None."""
+    if call.writes:
+        return values
+    if owner.native is None or owner.kernel is not None:
+        return owner._ready(values, call.op.arrays)
+    kinds = {value.dtype for value in values if isinstance(value, np.ndarray)}
+    return values if len(kinds) == 1 and kinds <= {np.dtype(np.float32), np.dtype(np.float64)} else None
 
 
 def _lower(call: Call) -> None:
@@ -99,7 +110,7 @@ def _lower(call: Call) -> None:
     values = [stand_in(value) for value in call.args]
     options = {name: stand_in(value) for name, value in call.options.items()}
     try:
-        ready = values if call.writes else owner._ready(values, call.op.arrays)
+        ready = _arrays(call, owner, values)
         if ready is None:
             return
         out, launches = recorded(function, ready, options)

@@ -127,6 +127,7 @@ class Op:
         shapes: str,
         kernel: Callable[..., Any] | None,
         blas: Callable[..., Any] | None,
+        native: Callable[..., Any] | None,
         differentiable: bool,
         writes: Sequence[str],
         view: bool,
@@ -141,7 +142,7 @@ class Op:
             fn.__doc__,
             fn.__module__,
         )
-        self.fn, self.formula, self.kernel, self.blas = fn, formula, kernel, blas
+        self.fn, self.formula, self.kernel, self.blas, self.native = fn, formula, kernel, blas, native
         self.differentiable, self.writes, self.view, self.sequence = differentiable, tuple(writes), view, sequence
         self.shapes, self.cases, self.domains = shapes, tuple(cases), domains
         self.letters = Shapes(shapes) if "->" in shapes else None
@@ -445,6 +446,7 @@ def op(
     infix: str = "",
     kernel: Callable[..., Any] | None = None,
     blas: Callable[..., Any] | None = None,
+    native: Callable[..., Any] | None = None,
     differentiable: bool = True,
     writes: Sequence[str] = (),
     view: bool = False,
@@ -458,6 +460,7 @@ def op(
     shapes: ``"elementwise"`` (broadcasting), letters as in ``"...nk,...km->...nm"``, or ``"free"``.
     method, infix: also reach it as ``x.method()`` (True: by its own name) or by an operator (``"+"``).
     kernel: a compiled version: the same arguments, arrays of one float dtype in, new arrays out.
+    native: a kernel for programs only, where the formula is as fast in a call from Python, and has the same bits.
     blas: another kernel, of whose bits nothing is promised: it runs inside ``with mg.blas():``.
     differentiable: False for comparisons and the like, whose results never need gradients.
     writes: the arguments that it writes in place. view: whether the output shares the first argument's memory.
@@ -490,6 +493,7 @@ def op(
             shapes=shapes,
             kernel=kernel,
             blas=blas,
+            native=native,
             differentiable=differentiable,
             writes=writes,
             view=view,

@@ -17,7 +17,20 @@ from numpy.typing import NDArray
 
 from minigrad.kernels import jit
 from minigrad.kernels import vector_math as vm
-from minigrad.kernels.simd import Term, ask, first_step, formula, load, put, where, width
+from minigrad.kernels.jit import function
+from minigrad.kernels.simd import (
+    Term,
+    ask,
+    first_step,
+    formula,
+    load,
+    offset,
+    put,
+    spread,
+    store,
+    where,
+    width,
+)
 
 Array = NDArray[Any]
 
@@ -209,3 +222,118 @@ def gelu(x: Array, approximate: str = "none") -> Array:
 def gelu_vjp(g: Array, x: Array, approximate: str = "none") -> Array:
     """g times the derivative of :func:`gelu` at x."""
     return (_gelu_tanh_vjp if _is_tanh(approximate) else _gelu_exact_vjp)(g, x)
+
+
+# -- Plain arithmetic, for programs. NumPy does it as well in a call from Python, with the same bits: each result is the
+# exact one, rounded once.
+
+
+@function
+def _fetch(p: Any, i: Any, n: Any, step: Any) -> Any:
+    """A vector of p[i:], or p[0] in all lanes where ``step`` is 0."""
+    return load(p, i, n, 0.0) if step else spread(p[0], load(p, 0, 0, 0.0))
+
+
+def _pairwise(text: Callable[..., Term]) -> Callable[..., Array]:
+    """The formula ``text`` as a function of two operands, arrays of one dtype or numbers, which broadcast.
+
+    Raises ValueError for operands whose axes cannot be seen as two, or whose rows are not contiguous.
+    """
+    combine = formula(text)
+
+    def loop(
+        a: Any, rows: Any, cols: Any, a_row: Any, a_col: Any, b: Any, _m: Any, _n: Any, b_row: Any, b_col: Any,
+        out: Any, _p: Any, _q: Any, out_row: Any, _out_col: Any,
+    ) -> None:  # fmt: skip
+        for i in range(rows):
+            x, y, z = offset(a, i * a_row), offset(b, i * b_row), offset(out, i * out_row)
+            for j in range(0, cols, width(out)):
+                store(z, j, cols, combine(_fetch(x, j, cols, a_col), _fetch(y, j, cols, b_col)))
+
+    name = text.__name__.strip("_")
+    loop.__name__ = loop.__qualname__ = f"{name}_pairs"
+    kernel = jit.kernel("MMM*", ints=0)(loop)
+
+    def call(a: Any, b: Any, dtype: Any = None) -> Array:
+        dtype = dtype or next(x.dtype for x in (a, b) if isinstance(x, np.ndarray))
+        shape = np.broadcast_shapes(np.shape(a), np.shape(b))
+        out = np.empty(shape, dtype)
+        a, b = (x if isinstance(x, np.ndarray) else number(x, out.dtype).reshape(()) for x in (a, b))
+        kernel[dtype](*_two_axes(shape, a, b, out))
+        return out
+
+    call.kernel = kernel  # type: ignore[attr-defined]  # as of mapped
+    call.__doc__, call.__name__ = text.__doc__, name
+    return call
+
+
+def _two_axes(shape: tuple[int, ...], *arrays: Array) -> list[Array]:
+    """Views of arrays that broadcast to ``shape``, in C order, with two axes each."""
+    size = arrays[-1].itemsize
+    wide = [np.broadcast_to(x, shape, subok=True) for x in arrays]
+    axes: list[tuple[int, tuple[int, ...]]] = []  # sizes and strides, those that follow each other joined
+    for axis, n in enumerate(shape):
+        strides = tuple([x.strides[axis] for x in wide])
+        if n == 1:
+            continue
+        if axes and axes[-1][1] == tuple([n * stride for stride in strides]):
+            axes[-1] = axes[-1][0] * n, strides
+        else:
+            axes.append((n, strides))
+    none = (0,) * len(arrays)
+    axes = [(1, none)] * (2 - len(axes)) + axes
+    if len(axes) > 2 or (axes[1][0] > 1 and any(stride not in (0, size) for stride in axes[1][1])):
+        raise ValueError("these operands have no rows in common")
+    (rows, across), (cols, along) = axes[0], axes[1]
+    return [
+        np.lib.stride_tricks.as_strided(x, (rows, cols), pair, subok=True)
+        for x, pair in zip(wide, zip(across, along, strict=True), strict=True)
+    ]
+
+
+@_pairwise
+def add(a: Term, b: Term) -> Term:
+    """a + b."""
+    return a + b
+
+
+@_pairwise
+def sub(a: Term, b: Term) -> Term:
+    """a - b."""
+    return a - b
+
+
+@_pairwise
+def mul(a: Term, b: Term) -> Term:
+    """a b."""
+    return a * b
+
+
+@_pairwise
+def div(a: Term, b: Term) -> Term:
+    """a / b."""
+    return a / b
+
+
+@mapped
+def neg(x: Term) -> Term:
+    """-x."""
+    return -x
+
+
+@mapped
+def square(x: Term) -> Term:
+    """x x."""
+    return x * x
+
+
+@mapped
+def sqrt(x: Term) -> Term:
+    """The square root."""
+    return x.call("sqrt")
+
+
+@mapped
+def absolute(x: Term) -> Term:
+    """|x|."""
+    return abs(x)

@@ -28,7 +28,7 @@ def floating(x: Any) -> Any:
     return x if x.dtype.kind == "f" else x.astype(np.float64)
 
 
-@op("y = a + b", infix="+", a=ANY, b=ANY)
+@op("y = a + b", infix="+", native=elementwise.add, a=ANY, b=ANY)
 def add(a, b):
     """Sum, elementwise."""
     return np.add(a, b)
@@ -44,7 +44,7 @@ def _(g):
     return g
 
 
-@op("y = a − b", infix="-", a=ANY, b=ANY)
+@op("y = a − b", infix="-", native=elementwise.sub, a=ANY, b=ANY)
 def sub(a, b):
     """Difference, elementwise."""
     return np.subtract(a, b)
@@ -60,7 +60,7 @@ def _(g):
     return -g
 
 
-@op("y = a b", infix="*", a=ANY, b=ANY)
+@op("y = a b", infix="*", native=elementwise.mul, a=ANY, b=ANY)
 def mul(a, b):
     """Product, elementwise."""
     return np.multiply(a, b)
@@ -76,7 +76,7 @@ def _(g, a):
     return g * a
 
 
-@op("y = a / b", infix="/", a=ANY, b=reals(0.5, 3))
+@op("y = a / b", infix="/", native=elementwise.div, a=ANY, b=reals(0.5, 3))
 def div(a, b):
     """Quotient, elementwise. Division by zero gives an infinity or NaN, as in NumPy, without a warning."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -93,7 +93,7 @@ def _(g, y, b):
     return -div(g * y, b)
 
 
-@op("y = −x", infix="neg", x=ANY)
+@op("y = −x", infix="neg", native=elementwise.neg, x=ANY)
 def neg(x):
     """Negative, elementwise."""
     return np.negative(x)
@@ -104,7 +104,13 @@ def _(g):
     return -g
 
 
-@op("y = xᵖ", infix="**", x=reals(0.2, 2), p=reals(-1, 3))
+def _power(x, p):
+    if not isinstance(p, int | float) or p not in (1, 2):
+        raise ValueError("other powers are NumPy's")
+    return elementwise.square(x) if p == 2 else elementwise.mul(x, 1)
+
+
+@op("y = xᵖ", infix="**", native=_power, x=reals(0.2, 2), p=reals(-1, 3))
 def pow(x, p):
     """Power, elementwise. At the edges: (0, b > 0) has derivative 0 in p, (x, 0) 0 in x, (0, 1) 1 in x."""
     if isinstance(p, int | float) and p == 2:
@@ -128,7 +134,7 @@ def _(g, y, x):
     return g * y * log(where(x == 0, 1.0, x))
 
 
-@op("y = |x|", infix="abs", method="abs", x=NONZERO)
+@op("y = |x|", infix="abs", method="abs", native=elementwise.absolute, x=NONZERO)
 def abs(x):
     """Absolute value, elementwise; its derivative at 0 is 0."""
     return np.abs(x)
@@ -198,7 +204,7 @@ def _(g, x):
     return div(g, 1 + x)
 
 
-@op("y = √x", method="sqrt", x=POSITIVE)
+@op("y = √x", method="sqrt", native=elementwise.sqrt, x=POSITIVE)
 def sqrt(x):
     """Square root, elementwise; its derivative at 0 is +inf."""
     with np.errstate(invalid="ignore"):
@@ -210,7 +216,7 @@ def _(g, y):
     return div(g, 2 * y)
 
 
-@op("y = x²", method="square", x=ANY)
+@op("y = x²", method="square", native=elementwise.square, x=ANY)
 def square(x):
     """Square, elementwise."""
     return np.multiply(x, x)

@@ -9,6 +9,7 @@ import numpy as np
 
 from minigrad.engine.op import op
 from minigrad.engine.shapes import reals
+from minigrad.kernels import elementwise
 from minigrad.kernels import reduction as kernels
 from minigrad.ops.arithmetic import div, eq, exp, floating, log, sqrt, square, where
 from minigrad.ops.broadcast import axes_of, behind, kept, reducing, reshape, restore, sum, tree
@@ -42,7 +43,12 @@ def _count(name: str, x: Any, axis: Any) -> int:
     return n
 
 
-@op("y = Σ x / n", shapes="free", method=True, x=ANY, cases=AXES)
+def _mean(x, axis=None, keepdims=False):
+    total = reducing(kernels.sum)(x, axis, keepdims)
+    return elementwise.div(total, _count("mean", x, axis), x.dtype)
+
+
+@op("y = Σ x / n", shapes="free", method=True, native=_mean, x=ANY, cases=AXES)
 def mean(x, axis=None, keepdims=False):
     """Arithmetic mean over ``axis``. ValueError if there are no elements."""
     x = floating(x)
