@@ -300,7 +300,9 @@ def measure(name, threads, wanted):
         own = side.startswith("minigrad")
         np.testing.assert_allclose(losses[side], losses["minigrad"], rtol=0 if own else 1e-4, err_msg=side)
         for theirs, mine in zip(parameters(), made["minigrad"][1](), strict=True):
-            np.testing.assert_allclose(theirs, mine, rtol=0 if own else 1e-3, atol=0 if own else 2e-5, err_msg=side)
+            # Adam divides by a gradient's size: where that is rounding noise, so is the step
+            near = 0 if own else 1e-3 if optimizer == "adam" else 2e-5
+            np.testing.assert_allclose(theirs, mine, rtol=0 if own else 1e-3, atol=near, err_msg=side)
     blocks = {}
     for side, (run, _) in made.items():
         run(3)

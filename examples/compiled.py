@@ -48,7 +48,7 @@ def run(step):
 
 step = mg.compile(task())
 step(digits.x_train[:BATCH], digits.y_train[:BATCH])
-print(step.program, end="\n\n")
+print(step.program if step.recordings else "without kernels nothing is recorded", end="\n\n")
 
 losses = {}
 for name, way, step in (

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, SupportsIndex
 import numpy as np
 
 from minigrad.compiler.program import Array, Program
-from minigrad.compiler.recording import NOT_MINE, Recording, detached, flatten
+from minigrad.compiler.recording import NOT_MINE, Recording, detached, flatten, rebuild
 from minigrad.engine.state import _STATE, State, current
 from minigrad.engine.tensor import Tensor, native
 from minigrad.kernels.random import integer, permutation
@@ -34,11 +34,11 @@ def compile(fn: Callable[..., Any] | None = None, **options: bool) -> Any:
     The function may do what it likes with tensors: forward, ``backward()``, ``opt.zero_grad()``, ``opt.step()``,
     any op. Every call gives the same bits as without the decorator: results, parameters, optimizer state, ``.grad``.
 
-    Arguments are tensors or arrays, of any layout; Python floats, which may change from call to call; and ints, bools,
-    strings, None, and tuples, lists and dicts of all these. Another shape, dtype, int or string is another recording,
-    and so is a change in what the function uses: the training mode and attributes of modules and optimizers, the
-    memory of parameters, the number that a name in the closure stands for. What else Python does in the function
-    (printing, counting, drawing from ``np.random``) happens while it is recorded, and not again. Results are
+    Arguments are tensors or arrays, of any layout, and arrive as tensors; Python floats, which may change from call to
+    call; and ints, bools, strings, None, and tuples, lists and dicts of all these. Another shape, dtype, int or string
+    is another recording, and so is a change in what the function uses: the training mode and attributes of modules and
+    optimizers, the memory of parameters, the number that a name in the closure stands for. What else Python does in the
+    function (printing, counting, drawing from ``np.random``) happens while it is recorded, and not again. Results are
     constants, and the caller's own.
 
     verify: run every call without the recording as well, and raise :class:`CompileError` if a bit differs.
@@ -104,12 +104,12 @@ class Compiled:
     def program(self) -> Program:
         """What was recorded last; print it. RuntimeError before the first call."""
         if not self.recordings:
-            raise RuntimeError(f"{self.fn.__name__} has not been called yet, so nothing is recorded")
+            raise RuntimeError(f"{self.fn.__name__} has not been called yet, or without kernels: nothing is recorded")
         return self.recordings[0].program
 
     def _find(self, args: tuple[Any, ...], kwargs: dict[str, Any], state: State) -> Any:
         if state.kernels != "own" or state.observer is not None or not state.grad:
-            return self.fn(*args, **kwargs)  # other modes, and steps inside steps, are not replayed
+            return self._plain(args, kwargs)  # other modes, and steps inside steps, are not replayed
         leaves: list[Any] = []
         structure = flatten((args, kwargs), leaves)
         arrays, numbers, key = _sort(self.fn.__name__, structure, leaves)
@@ -203,6 +203,14 @@ class Compiled:
                     callback(Progress(first + epoch, done, steps, losses[epoch, :done]))
         return History(losses)
 
+    def _plain(self, args: Any, kwargs: Any) -> Any:
+        """Call the function; it gets tensors for arrays, as in a recording."""
+        leaves: list[Any] = []
+        structure = flatten((args, kwargs), leaves)
+        given = [Tensor(native(x)) if type(x) is np.ndarray else x for x in leaves]
+        args, kwargs = rebuild(structure, iter(given))
+        return self.fn(*args, **kwargs)
+
     def _native(self, key: Any) -> Recording | None:
         """The recording whose steps can follow each other without Python, if there is one for this key."""
         state = current()
@@ -218,7 +226,7 @@ class Compiled:
         replayed = recording.replay(arrays)
         after = recording.snapshot()
         recording.restore(before)
-        result = detached(self.fn(*args, **kwargs))
+        result = detached(self._plain(args, kwargs))
         mine: list[Any] = []
         flatten(replayed, mine)
         others: list[Any] = []
