@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import os
 import statistics
@@ -330,6 +331,45 @@ def measure(name, threads, wanted):
     }
 
 
+def memory(name):
+    """Bytes of one training step at its peak: parameters, gradients, data and intermediate results, by side."""
+    import minigrad as mg
+    from minigrad import nn, optim
+
+    sizes, batch, kind, _ = NETWORKS[name]
+    weights, biases, x, y = eager.problem(sizes, batch, kind)
+    fixed = 2 * sum(p.nbytes for p in (*weights, *biases)) + x.nbytes + y.nbytes
+    pairs = itertools.pairwise(sizes)
+    net = nn.Sequential(*[part for a, b in pairs for part in (nn.Linear(a, b), nn.Tanh())][:-1])
+    opt = optim.SGD(net.parameters(), LR)
+    loss_of = mg.mse_loss if kind == "mse" else mg.cross_entropy
+
+    @mg.compile
+    def step(x, y):
+        loss = loss_of(net(x), y)
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        return loss
+
+    step(x, y)
+    program = step.program
+    found = {"minigrad": fixed + program.arena, "minigrad without reuse": fixed + program.unplanned}
+    try:
+        from torch.profiler import ProfilerActivity, profile
+    except ImportError as error:
+        print(f"SKIPPED: PyTorch ({error})", file=sys.stderr)
+        return found
+    run, _ = torch(compiled=False)(*NETWORKS[name], threads=1)
+    run(2)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run(1)
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    live = itertools.accumulate(event.nbytes() for event in events)
+    return {**found, "PyTorch eager": fixed + max(live)}  # it begins a step with all gradients alive, too
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"networks (default: all): {', '.join(NETWORKS)}")
@@ -339,11 +379,17 @@ def main(argv=None):
     parser.add_argument("--core", type=int, default=0, help="the first core to run on (default 0)")
     parser.add_argument("--processes", type=int, default=PROCESSES, help=f"fresh processes (default {PROCESSES})")
     parser.add_argument("--sides", help="only these, separated by commas")
+    parser.add_argument("--memory", action="store_true", help="bytes at the peak of a step, instead of times")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     names = options.names or list(NETWORKS)
     if unknown := [name for name in names if name not in NETWORKS]:
         parser.error(f"there is no network {unknown[0]!r}: use {', '.join(NETWORKS)}")
+    if options.memory:
+        for name in names:
+            if NETWORKS[name][3] == "sgd":
+                print(f"{name}: " + ", ".join(f"{side} {size:,} bytes" for side, size in memory(name).items()))
+        return
     if options.child:
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, set(range(options.core, options.core + options.threads)))

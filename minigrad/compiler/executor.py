@@ -86,8 +86,7 @@ class Executor:
     def _place(self, root: Root) -> int:
         if root.array is None:
             return self.start + root.place
-        low, _high = np.lib.array_utils.byte_bounds(root.array)
-        return low
+        return root.start
 
     def _add(self, call: Call) -> None:
         if call.view:

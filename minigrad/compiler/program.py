@@ -24,12 +24,13 @@ Kind = Literal["input", "state", "grad", "temporary"]
 class Root:
     """A block of memory. ``array``: the memory itself, where it has a place of its own; inputs come with each call."""
 
-    __slots__ = ("array", "index", "kind", "name", "place", "size")
+    __slots__ = ("array", "index", "kind", "name", "place", "size", "start")
 
     def __init__(self, kind: Kind, size: int, array: Array | None = None, name: str = "", index: int = -1) -> None:
         self.kind, self.size, self.array, self.name = kind, size, array, name
         self.index = index  # which array of each call it is; −1 where it is none
         self.place = 0  # bytes from the start of the arena, for temporaries
+        self.start = 0 if array is None else np.lib.array_utils.byte_bounds(array)[0]  # address, for memory of its own
 
     def __repr__(self) -> str:
         return self.name or f"<{self.kind} of {self.size} bytes>"

@@ -120,7 +120,7 @@ class Trace(Observer):
             self.calls.append(Call(op, refs, options, places, (), site, state.path))
         else:
             for ref, x in zip(places, outs, strict=True):  # nothing to compute: these never change
-                ref.root.kind, ref.root.array = "state", x
+                ref.root.kind, ref.root.array, ref.root.start = "state", x, address_of(x)
                 self.state.append(ref.root)
 
     def reads(self, tensor: Tensor) -> None:

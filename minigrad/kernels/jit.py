@@ -366,9 +366,8 @@ class Kernel(dict[Any, Callable[..., None]]):
 
 
 def address_of(array: Array) -> int:
-    """Of the first element."""
-    address: int = array.__array_interface__["data"][0]
-    return address
+    """Of the first element. (``array.ctypes.data``, ten times as fast.)"""
+    return ctypes.c_int64.from_address(id(array) + DATA).value
 
 
 class Launch(NamedTuple):
