@@ -274,8 +274,6 @@ def _two_axes(shape: tuple[int, ...], *arrays: Array) -> list[Array]:
     axes: list[tuple[int, tuple[int, ...]]] = []  # sizes and strides, those that follow each other joined
     for axis, n in enumerate(shape):
         strides = tuple([x.strides[axis] for x in wide])
-        if n == 1:
-            continue
         if axes and axes[-1][1] == tuple([n * stride for stride in strides]):
             axes[-1] = axes[-1][0] * n, strides
         else:

@@ -145,6 +145,27 @@ def test_gradients_carry_on_without_zero_grad():
     assert_same(run(lambda f: f), run(mg.compile))
 
 
+def test_a_step_that_drops_gradients_drops_them_every_time():
+    net, opt, _ = task()
+    drop = mg.compile(lambda: opt.zero_grad())
+    for _ in range(3):
+        mg.cross_entropy(net(mg.tensor(batch(0)[0])), batch(0)[1]).backward()
+        drop()
+        assert [p.grad for p in net.parameters()] == [None] * 4
+
+
+def test_a_copy_that_is_written_is_a_copy():
+    @mg.compile
+    def f(x):
+        y = mg.tanh(x)
+        z = mg.copy(y)
+        mg.assign(z, 0.0)
+        return y + z
+
+    x = mg.tensor([0.5, 1.0])
+    assert f(x).tolist() == f(x).tolist() == mg.tanh(x).tolist()
+
+
 def test_a_step_may_use_gradients_from_outside():
     def run(wrap):
         net, opt, _ = task(optimizer="adam")
