@@ -29,11 +29,13 @@ from minigrad.kernels.simd import (
     VECTOR_BYTES,
     Term,
     first_lanes,
+    keep_rolled,
     load,
     masked_load,
     masked_store,
     native,
     offset,
+    opaque,
     scratch,
     store,
     width,
@@ -68,21 +70,34 @@ _LARGE = 1 << 22
 _THREAD = 1 << 24
 
 
-def _tile(rows: int, vectors: int, share: int = 1) -> Any:
-    """The intrinsic for ``rows`` x ``vectors`` of C, each 1/``share`` of a native vector; ``cols`` columns exist.
+def _tile(vectors: int, share: int = 1, tallest: int = TALL) -> Any:
+    """The intrinsic for a few rows of C, 1 to ``tallest``, by ``vectors``, each 1/``share`` of a native vector.
 
-    ``fresh``: start from zero rather than from C. ``biased``: add ``bias[:cols]`` at the end.
+    ``cols`` columns exist. ``fresh``: start from zero rather than from C. ``biased``: add ``bias[:cols]`` at the end.
     """
 
     def tile(
-        typingctx: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any,
+        typingctx: Any, height: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any,
         bias: Any, cols: Any, depth: Any, fresh: Any, biased: Any,
     ) -> Any:  # fmt: skip
         word, flag = types.int64, types.boolean
-        sig = types.void(a, word, word, b, word, c, word, bias, word, word, flag, flag)
+        sig = types.void(word, a, word, word, b, word, c, word, bias, word, word, flag, flag)
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            a, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh, biased = args
+            done = builder.append_basic_block("done")
+            choice = builder.switch(args[0], done)
+            for rows in range(1, tallest + 1):
+                choice.add_case(ir.Constant(ir.IntType(64), rows), builder.append_basic_block(f"{rows} rows"))
+                builder.position_at_end(builder.function.blocks[-1])
+                one_height(context, builder, rows, *args[1:])
+                builder.branch(done)
+            builder.position_at_end(done)
+            return context.get_dummy_value()
+
+        def one_height(
+            context: Any, builder: Any, rows: int, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any,
+            bias: Any, cols: Any, depth: Any, fresh: Any, biased: Any,
+        ) -> None:  # fmt: skip
             lanes, align = native(c_type) // share, c_type.bitwidth // 8
             vector = ir.VectorType(context.get_value_type(c_type), lanes)
             i64 = ir.IntType(64)
@@ -128,9 +143,10 @@ def _tile(rows: int, vectors: int, share: int = 1) -> Any:
                 builder.not_(fresh), lambda: [read(c_rows[r], v, 0.0) for r, v in cells], [spread(0.0)] * len(cells)
             )
 
-            # Three rows share a pointer, so that addresses of all fit into the registers that there are.
+            # Three rows share a pointer, so that addresses of all fit into the registers that there are. The compiler
+            # must not see what the pointers have in common, or it finds each row's address from the one before.
             twice = builder.add(a_row, a_row)
-            leaders = [at(a, builder.mul(a_row, constant(r))) for r in range(0, rows, 3)]
+            leaders = [opaque(builder, at(a, builder.mul(a_row, constant(r)))) for r in range(0, rows, 3)]
 
             before = builder.block
             body, after = builder.append_basic_block("k"), builder.append_basic_block("done")
@@ -155,7 +171,8 @@ def _tile(rows: int, vectors: int, share: int = 1) -> Any:
             ]:
                 phi.add_incoming(first, before)
                 phi.add_incoming(following, body)
-            builder.cbranch(builder.icmp_signed("<", next_k, depth), body, after)
+            once_more = builder.cbranch(builder.icmp_signed("<", next_k, depth), body, after)
+            keep_rolled(builder, once_more)
 
             builder.position_at_end(after)
             finals = [builder.phi(vector) for _ in cells]
@@ -179,7 +196,6 @@ def _tile(rows: int, vectors: int, share: int = 1) -> Any:
                             masked_store(builder, value, place(c_rows[r], v), edges[v])
                         else:
                             builder.store(value, place(c_rows[r], v), align=align)
-            return context.get_dummy_value()
 
         c_type = c.dtype
         return sig, codegen
@@ -303,32 +319,25 @@ def _dots(typingctx: Any, a: Any, a_row: Any, m: Any, b: Any, b_k: Any, c: Any, 
 
 
 def _rows(vectors: int, share: int = 1) -> Any:
-    """All rows of a panel of so many vectors, by tiles that are as tall as they can be."""
-    tall, four, two, one = (_tile(rows, vectors, share) for rows in (TALL, 4, 2, 1))
+    """All rows of a panel of so many vectors, by as few tiles as can be, which differ by a row at most."""
+    tile = _tile(vectors, share)
 
     @inlined
     def rows(
         a: Any, m: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any,
         bias: Any, cols: Any, depth: Any, fresh: Any, biased: Any,
     ) -> None:  # fmt: skip
-        while m >= TALL:
-            tall(a, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh, biased)
-            a, c, m = offset(a, TALL * a_row), offset(c, TALL * c_row), m - TALL
-        while m >= 4:
-            four(a, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh, biased)
-            a, c, m = offset(a, 4 * a_row), offset(c, 4 * c_row), m - 4
-        while m >= 2:
-            two(a, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh, biased)
-            a, c, m = offset(a, 2 * a_row), offset(c, 2 * c_row), m - 2
-        while m >= 1:
-            one(a, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh, biased)
-            a, c, m = offset(a, a_row), offset(c, c_row), m - 1
+        tiles = (m + TALL - 1) // TALL
+        while tiles:
+            height = m // tiles
+            tile(height, a, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh, biased)
+            a, c = offset(a, height * a_row), offset(c, height * c_row)
+            m, tiles = m - height, tiles - 1
 
     return rows
 
 
-_wide, _slim, _half = _rows(2), _rows(1), _rows(1, share=2)
-_long_two, _long_one = _tile(2, _LONG), _tile(1, _LONG)
+_wide, _slim, _half, _long = _rows(2), _rows(1), _rows(1, share=2), _tile(_LONG, tallest=2)
 
 
 @kernel("TTT*T", ints=9)
@@ -343,10 +352,8 @@ def _panel(
         _slim(a, m, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh != 0, biased != 0)
     elif cols <= 2 * width(c):
         _wide(a, m, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh != 0, biased != 0)
-    elif m == 2:
-        _long_two(a, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh != 0, biased != 0)
-    elif m == 1:
-        _long_one(a, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh != 0, biased != 0)
+    else:
+        _long(m, a, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh != 0, biased != 0)
 
 
 @function

@@ -426,6 +426,20 @@ def ask(typingctx: Any, p: Any, i: Any) -> Any:
     return types.void(p, types.int64), codegen
 
 
+def opaque(builder: Any, value: Any) -> Any:
+    """The same value, of which the compiler knows nothing: an empty line of assembly, for any machine."""
+    return builder.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], side_effect=False)
+
+
+def keep_rolled(builder: Any, branch: Any) -> None:
+    """Say of the branch that closes a loop: its body is long enough as it is."""
+    module = builder.module
+    rule = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    loop = ir.MDValue(module, [], str(len(module.metadata)))
+    loop.operands = (loop, rule)  # LLVM knows a loop by its node, and the node by its naming itself
+    branch.set_metadata("llvm.loop", loop)
+
+
 @intrinsic
 def first_step(typingctx: Any, p: Any, n: Any) -> Any:
     """How far to go from p[0] to the next vector: to an aligned one where n elements are streamed, else its width."""
