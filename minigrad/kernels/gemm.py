@@ -11,7 +11,7 @@ two vectors wide, is copied together first where its rows are not contiguous, or
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from minigrad.kernels.simd import (
     VECTOR_BYTES,
     Term,
     first_lanes,
+    fma,
     keep_rolled,
     load,
     masked_load,
@@ -49,7 +50,7 @@ DEPTH = 512
 _PANEL = 2 * DEPTH  # vectors in it
 #: Rows of a tile with two vectors: as many as leave room for a row of B (32 registers of 64 bytes, else 16).
 TALL = 14 if VECTOR_BYTES == 64 else 6
-#: Vectors in a row of a tile where A has one or two rows: B passes once, so its rows are read as far as they go.
+#: Vectors in a row of a tile where A has two rows: B passes once, so its rows are read as far as they go.
 _LONG = 8 if VECTOR_BYTES == 64 else 4
 #: From so many rows of A on, a panel of B is used often enough to be copied together.
 _PACK_ROWS = 4 * TALL
@@ -70,8 +71,8 @@ _LARGE = 1 << 22
 _THREAD = 1 << 24
 
 
-def _tile(vectors: int, share: int = 1, tallest: int = TALL) -> Any:
-    """The intrinsic for a few rows of C, 1 to ``tallest``, by ``vectors``, each 1/``share`` of a native vector.
+def _tile(vectors: int, share: int = 1, heights: Iterable[int] = range(1, TALL + 1)) -> Any:
+    """The intrinsic for ``height`` rows of C, one of ``heights``, by ``vectors`` of 1/``share`` of the native width.
 
     ``cols`` columns exist. ``fresh``: start from zero rather than from C. ``biased``: add ``bias[:cols]`` at the end.
     """
@@ -86,7 +87,7 @@ def _tile(vectors: int, share: int = 1, tallest: int = TALL) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             done = builder.append_basic_block("done")
             choice = builder.switch(args[0], done)
-            for rows in range(1, tallest + 1):
+            for rows in heights:
                 choice.add_case(ir.Constant(ir.IntType(64), rows), builder.append_basic_block(f"{rows} rows"))
                 builder.position_at_end(builder.function.blocks[-1])
                 one_height(context, builder, rows, *args[1:])
@@ -337,7 +338,7 @@ def _rows(vectors: int, share: int = 1) -> Any:
     return rows
 
 
-_wide, _slim, _half, _long = _rows(2), _rows(1), _rows(1, share=2), _tile(_LONG, tallest=2)
+_wide, _slim, _half, _long = _rows(2), _rows(1), _rows(1, share=2), _tile(_LONG, heights=(2,))
 
 
 @kernel("TTT*T", ints=9)
@@ -345,7 +346,7 @@ def _panel(
     a: Any, b: Any, c: Any, bias: Any, m: Any, a_row: Any, a_k: Any, b_k: Any, c_row: Any,
     cols: Any, depth: Any, fresh: Any, biased: Any,
 ) -> None:  # fmt: skip
-    """``cols`` columns of C, at most two vectors of them; with one or two rows at most ``_LONG``."""
+    """``cols`` columns of C, at most two vectors of them; with two rows at most ``_LONG``."""
     if cols <= width(c) // 2:  # half as wide, and twice as fast
         _half(a, m, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh != 0, biased != 0)
     elif cols <= width(c):
@@ -353,7 +354,7 @@ def _panel(
     elif cols <= 2 * width(c):
         _wide(a, m, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh != 0, biased != 0)
     else:
-        _long(m, a, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh != 0, biased != 0)
+        _long(2, a, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh != 0, biased != 0)
 
 
 @function
@@ -400,6 +401,27 @@ def _copy(x: Any, x_row: Any, rows: Any, cols: Any, y: Any, y_row: Any) -> None:
 
 
 @function
+def _sweep(a: Any, depth: Any, a_k: Any, b: Any, n: Any, b_k: Any, c: Any) -> None:
+    """c (n,) = a (depth,) b: four rows of B at a time, whole ones, pass along c, which stays in the cache meanwhile."""
+    w, four = width(c), depth // 4 * 4
+    for j in range(n):
+        c[j] = 0.0
+    for k in range(0, four, 4):
+        x, row0 = offset(a, k * a_k), offset(b, k * b_k)
+        x0, x1, x2, x3 = x[0], x[a_k], x[2 * a_k], x[3 * a_k]
+        row1, row2, row3 = offset(row0, b_k), offset(row0, 2 * b_k), offset(row0, 3 * b_k)
+        for j in range(0, n, w):
+            total = fma(x0, load(row0, j, n, 0.0), load(c, j, n, 0.0))
+            total = fma(x1, load(row1, j, n, 0.0), total)
+            total = fma(x2, load(row2, j, n, 0.0), total)
+            store(c, j, n, fma(x3, load(row3, j, n, 0.0), total))
+    for k in range(four, depth):
+        x0, row0 = a[k * a_k], offset(b, k * b_k)
+        for j in range(0, n, w):
+            store(c, j, n, fma(x0, load(row0, j, n, 0.0), load(c, j, n, 0.0)))
+
+
+@function
 def _multiply(
     a: Any, m: Any, depth: Any, a_row: Any, a_k: Any, b: Any, n: Any, b_k: Any, b_col: Any, c: Any, c_row: Any,
     bias: Any, biased: Any,
@@ -426,7 +448,12 @@ def _panels(
 ) -> None:  # fmt: skip
     """The same, a panel of B after the other, in registers and stack alone."""
     w = width(c)
-    if m <= 2 and b_col == 1:
+    if m == 1 and b_col == 1 and n > 2 * w:
+        _sweep(a, depth, a_k, b, n, b_k, c)
+        for j in range(n if biased else 0):
+            c[j] += bias[j]
+        return
+    if m == 2 and b_col == 1:
         for j in range(0, n, _LONG * w):
             p, q, r, cols = offset(b, j), offset(c, j), offset(bias, j), min(_LONG * w, n - j)
             _panel(a, p, q, r, m, a_row, a_k, b_k, c_row, cols, depth, True, biased)
