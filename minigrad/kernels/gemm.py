@@ -5,7 +5,7 @@ multiplied into it. C is written once for every ``DEPTH`` of k and read back for
 A lane never meets another lane: bits depend on k and the numbers only.
 
 A is read where it lies, whatever its strides: its elements are spread one by one. B is read by rows; a panel of it,
-two vectors wide, is copied together first where its rows are not contiguous, or where enough rows of A use it.
+two vectors wide, is copied together first where its rows are not contiguous. Large ones copy blocks of both.
 """
 
 from __future__ import annotations
@@ -52,17 +52,14 @@ _PANEL = 2 * DEPTH  # vectors in it
 TALL = 14 if VECTOR_BYTES == 64 else 6
 #: Vectors in a row of a tile where A has two rows: B passes once, so its rows are read as far as they go.
 _LONG = 8 if VECTOR_BYTES == 64 else 4
-#: From so many rows of A on, a panel of B is used often enough to be copied together.
+#: From so many rows of A on, a panel of B is used often enough to be copied together even if its rows are contiguous.
 _PACK_ROWS = 4 * TALL
 #: Bytes of a block of A, which stays in the second-level cache while panels of B pass: a quarter of 1 MiB, and some.
 _BLOCK = 9 << 15
-#: Bytes of B that stay in the first-level cache anyway.
-_NEAR = 1 << 15
-#: Rows so many bytes apart (or a multiple) fall into the same sets of the first-level cache.
-_ALIAS = 4096
+#: Rows so many bytes apart (or a multiple) fall into the same set of the first-level cache, which holds so many lines.
+_ALIAS, _WAYS = 4096, 8
 #: Elements between the rows of a packed block of A: off that stride.
 _A_ROW = DEPTH + 16
-_A_TILE = TALL * _A_ROW * 8 // VECTOR_BYTES  # vectors in a packed tile of A, in the wider of the two precisions
 #: Elements of a row that are transposed in registers at once.
 _STRIDE = 16
 #: From so many multiplications on, a panel of B is read often enough, and B is far enough away, to work in blocks.
@@ -446,7 +443,7 @@ def _panels(
     a: Any, m: Any, depth: Any, a_row: Any, a_k: Any, b: Any, n: Any, b_k: Any, b_col: Any, c: Any, c_row: Any,
     bias: Any, biased: Any,
 ) -> None:  # fmt: skip
-    """The same, a panel of B after the other, in registers and stack alone."""
+    """The same, a panel of B after the other, in registers and stack alone; so many rows of A as the cache can hold."""
     w = width(c)
     if m == 1 and b_col == 1 and n > 2 * w:
         _sweep(a, depth, a_k, b, n, b_k, c)
@@ -458,26 +455,23 @@ def _panels(
             p, q, r, cols = offset(b, j), offset(c, j), offset(bias, j), min(_LONG * w, n - j)
             _panel(a, p, q, r, m, a_row, a_k, b_k, c_row, cols, depth, True, biased)
         return
-    panel, tile = scratch(c, _PANEL), scratch(c, _A_TILE)
-    packs = b_col != 1 or (m >= _PACK_ROWS and depth * b_k * itemsize(b) > _NEAR) or (m > 4 and aliases(b, b_k))
+    panel, step = scratch(c, _PANEL), max(m, 1)
+    if a_k == 1 and aliases(a, a_row):
+        tiles = (step + _WAYS - 1) // _WAYS
+        step = (step + tiles - 1) // tiles
     for j in range(0, n, 2 * w):
         cols = min(2 * w, n - j)
         for start in range(0, max(depth, 1), DEPTH):
             steps = min(DEPTH, depth - start)
             rows_of_b, row = offset(b, start * b_k + j * b_col), b_k
-            if packs:
+            if b_col != 1:
                 _pack(rows_of_b, b_k, b_col, cols, steps, panel)
                 rows_of_b, row = panel, 2 * w
             p, q, r = offset(a, start * a_k), offset(c, j), offset(bias, j)
             fresh, last = start == 0, biased and start + DEPTH >= depth
-            if m > 4 and a_k == 1 and aliases(a, a_row):
-                for i in range(0, m, TALL):
-                    rows = min(TALL, m - i)
-                    _copy(offset(p, i * a_row), a_row, rows, steps, tile, _A_ROW)
-                    x = offset(q, i * c_row)
-                    _panel(tile, rows_of_b, x, r, rows, _A_ROW, 1, row, c_row, cols, steps, fresh, last)
-            else:
-                _panel(p, rows_of_b, q, r, m, a_row, a_k, row, c_row, cols, steps, fresh, last)
+            for i in range(0, m, step):
+                rows, x, y = min(step, m - i), offset(p, i * a_row), offset(q, i * c_row)
+                _panel(x, rows_of_b, y, r, rows, a_row, a_k, row, c_row, cols, steps, fresh, last)
 
 
 @function
