@@ -82,6 +82,7 @@ class Recording:
         self.agree, self.go = agree[_INT64], replay_if_agreed[_INT64]
         self.written = list({id(c): c for c in self._cells()}.values())
         self.batch: list[Array] | None = None
+        self.leaves: list[Any] = []
         self.outputs: list[Array | None] = []
 
     def _cells(self) -> list[list[int]]:
@@ -134,6 +135,7 @@ class Recording:
         pin(program)
         plan(program, reuse=not debug)
         recording = cls(fn.__name__, key, program, guard, debug)
+        recording.leaves = leaves
         recording._results(shape, returned, results)
         return recording, detached(rebuild(shape, iter(returned)))
 
@@ -163,7 +165,7 @@ class Recording:
                     if type(arg) is not float:
                         return NOT_MINE
                     self.numbers.append(arg)
-                elif arg is not entry[1] if kind == "leaf" else type(arg) is not entry[1] or arg != entry[2]:
+                elif id(arg) != entry[1] if kind == "leaf" else type(arg) is not entry[1] or arg != entry[2]:
                     return NOT_MINE
         guard, code = self.guard, self.whole
         if not guard.holds():

@@ -39,7 +39,7 @@ def compile(fn: Callable[..., Any] | None = None, **options: bool) -> Any:
     is another recording, and so is a change in what the function uses: the training mode and attributes of modules and
     optimizers, the memory of parameters, the number that a name in the closure stands for. What else Python does in the
     function (printing, counting, drawing from ``np.random``) happens while it is recorded, and not again. Results are
-    constants, and the caller's own.
+    constants, and the caller's own. Several threads need a compiled function each: its memory is its own.
 
     verify: run every call without the recording as well, and raise :class:`CompileError` if a bit differs.
     debug: no memory is used twice, and what nothing needs any more is filled with NaN.
@@ -265,7 +265,7 @@ def _sort(name: str, structure: Any, leaves: Sequence[Any]) -> tuple[list[Array]
                     f"{name}: argument {i} was computed by {leaf.node.op.name} and requires a gradient, which does not "
                     "flow through a compiled step: detach() it, or compute it inside"
                 )
-            key.append(("leaf", leaf))
+            key.append(("leaf", id(leaf)))  # its recording keeps it alive
         elif isinstance(leaf, Tensor | np.ndarray):
             array = leaf._data if isinstance(leaf, Tensor) else leaf
             if array.dtype.kind not in "biuf":
