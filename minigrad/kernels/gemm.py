@@ -135,35 +135,43 @@ def _tile(vectors: int, share: int = 1, heights: Iterable[int] = range(1, TALL +
                     phi.add_incoming(other, before)
                 return merged
 
-            c_rows = [at(c, builder.mul(c_row, constant(r))) for r in range(rows)]
+            def leaders(pointer: Any, row: Any) -> tuple[list[Any], list[tuple[Any, ...]]]:
+                """Every third row's address, so that there are registers for all, and the steps to the rows between.
+
+                The compiler must not see what they have in common, or it finds each row's address from the one before.
+                """
+                steps = [(), (row,), (builder.add(row, row),)]
+                found = [pointer]
+                while 3 * len(found) < rows:
+                    found.append(opaque(builder, at(found[-1], row, *steps[2])))
+                return found, steps
+
+            firsts, steps = leaders(c, c_row)
+            c_rows = [at(firsts[r // 3], *steps[r % 3]) for r in range(rows)]
             cells = [(r, v) for r in range(rows) for v in range(vectors)]
             start = either(
                 builder.not_(fresh), lambda: [read(c_rows[r], v, 0.0) for r, v in cells], [spread(0.0)] * len(cells)
             )
 
-            # Three rows share a pointer, so that addresses of all fit into the registers that there are. The compiler
-            # must not see what the pointers have in common, or it finds each row's address from the one before.
-            twice = builder.add(a_row, a_row)
-            leaders = [opaque(builder, at(a, builder.mul(a_row, constant(r)))) for r in range(0, rows, 3)]
-
+            firsts, steps = leaders(a, a_row)
             before = builder.block
             body, after = builder.append_basic_block("k"), builder.append_basic_block("done")
             builder.cbranch(builder.icmp_signed(">", depth, zero), body, after)
             builder.position_at_end(body)
             k = builder.phi(i64)
-            a_at, b_at = [builder.phi(a.type) for _ in leaders], builder.phi(b.type)
+            a_at, b_at = [builder.phi(a.type) for _ in firsts], builder.phi(b.type)
             sums = [builder.phi(vector) for _ in cells]
             row_of_b = [Term(builder, read(b_at, v, 0.0)) for v in range(vectors)]
             results = []
             for r in range(rows):
-                pointer = at(a_at[r // 3], *[(), (a_row,), (twice,)][r % 3])
+                pointer = at(a_at[r // 3], *steps[r % 3])
                 one = Term(builder, sums[0]).like(Term(builder, builder.load(pointer)))
                 for v in range(vectors):
                     results.append(one.call("fma", row_of_b[v], Term(builder, sums[r * vectors + v])).value)
             next_k = builder.add(k, constant(1))
             for phi, first, following in [
                 (k, zero, next_k),
-                *[(phi, leader, at(phi, a_k)) for phi, leader in zip(a_at, leaders, strict=True)],
+                *[(phi, leader, at(phi, a_k)) for phi, leader in zip(a_at, firsts, strict=True)],
                 (b_at, b, at(b_at, b_k)),
                 *zip(sums, start, results, strict=True),
             ]:
