@@ -19,7 +19,7 @@ from minigrad.kernels.jit import address_of
 from minigrad.kernels.replay import agree, replay_if_agreed
 
 _new = Tensor.__new__
-_INT64 = np.dtype(np.int64)
+_F64 = np.dtype(np.float64)
 #: What :meth:`Recording.call` returns for a call that is not its own.
 NOT_MINE: Any = object()
 
@@ -79,7 +79,7 @@ class Recording:
         self.table, self.ended = np.array(table), np.zeros(1, np.int64)
         self.end = memoryview(self.ended)  # type: ignore[arg-type]  # arrays are buffers
         self.whole = self.executor.single if self.fixed else None
-        self.agree, self.go = agree[_INT64], replay_if_agreed[_INT64]
+        self.agree, self.go = agree[_F64], replay_if_agreed[_F64]
         self.written = list({id(c): c for c in self._cells()}.values())
         self.batch: list[Array] | None = None
         self.leaves: list[Any] = []

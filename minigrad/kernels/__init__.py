@@ -29,7 +29,7 @@ __all__ = [
 def _all() -> dict[jit.Kernel, str]:
     """Every kernel of these rooms, with its name."""
     found = {}
-    for room in (elementwise, gemm, loss, random, reduction, update):
+    for room in (elementwise, gemm, loss, random, reduction, replay, update):
         for thing in vars(room).values():
             kernel = getattr(thing, "kernel", thing)
             if isinstance(kernel, jit.Kernel):
