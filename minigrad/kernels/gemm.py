@@ -221,8 +221,8 @@ def _row_addresses(builder: Any, p: Any, row: Any, count: Any, lanes: int) -> li
     return found
 
 
-def _turned(builder: Any, kind: Any, p: Any, row: Any, count: Any) -> list[Any]:
-    """``_STRIDE`` columns of as many rows as a vector has lanes: a transposition in registers.
+def _turned(builder: Any, kind: Any, addresses: list[Any]) -> list[Any]:
+    """``_STRIDE`` columns of the rows at ``addresses``, one for each lane of a vector: a transposition in registers.
 
     A row's pieces of 16 bytes are read one after the other, because rows may evict each other from the cache.
     """
@@ -246,7 +246,7 @@ def _turned(builder: Any, kind: Any, p: Any, row: Any, count: Any) -> list[Any]:
         return pieces[0]
 
     read = []
-    for address in _row_addresses(builder, p, row, count, lanes):
+    for address in addresses:
         places = [builder.gep(address, [ir.Constant(i64, start)]) for start in range(0, _STRIDE, chunk)]
         read.append([builder.load(builder.bitcast(place, piece.as_pointer()), align=align) for place in places])
     columns = []
@@ -266,7 +266,9 @@ def _turn(typingctx: Any, b: Any, b_col: Any, cols: Any, panel: Any, row: Any) -
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         b, b_col, cols, panel, row = args
-        for k, value in enumerate(_turned(builder, context.get_value_type(sig.args[0].dtype), b, b_col, cols)):
+        kind = sig.args[0].dtype
+        addresses = _row_addresses(builder, b, b_col, cols, native(kind))
+        for k, value in enumerate(_turned(builder, context.get_value_type(kind), addresses)):
             place = builder.gep(panel, [builder.mul(row, ir.Constant(ir.IntType(64), k))])
             builder.store(value, builder.bitcast(place, value.type.as_pointer()), align=align)
         return context.get_dummy_value()
@@ -275,53 +277,78 @@ def _turn(typingctx: Any, b: Any, b_col: Any, cols: Any, panel: Any, row: Any) -
     return types.void(b, word, word, panel, word), codegen
 
 
-@intrinsic
-def _dots(typingctx: Any, a: Any, a_row: Any, m: Any, b: Any, b_k: Any, c: Any, depth: Any) -> Any:
-    """c[i] = the chain of a[i * a_row + k] b[k * b_k] over k < ``depth``, for the i < ``m`` of one vector."""
-    element, word = a.dtype, types.int64
+def _dots(groups: int) -> Any:
+    """The intrinsic for a matrix times a vector: the rows of one vector, maybe cut, or of more, which are whole."""
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        a, a_row, m, b, b_k, c, depth = args
-        kind, lanes, i64 = context.get_value_type(element), native(element), ir.IntType(64)
-        vector = ir.VectorType(kind, lanes)
+    def dots(typingctx: Any, a: Any, a_row: Any, m: Any, b: Any, b_k: Any, c: Any, depth: Any) -> Any:
+        """c[i] = the chain of a[i * a_row + k] b[k * b_k] over k < ``depth``, for the i < ``m`` of the vectors."""
+        element, word = a.dtype, types.int64
 
-        def several(k: Any) -> list[Any]:
-            return _turned(builder, kind, builder.gep(a, [k]), a_row, m)
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            a, a_row, m, b, b_k, c, depth = args
+            kind, lanes, i64 = context.get_value_type(element), native(element), ir.IntType(64)
+            vector = ir.VectorType(kind, lanes)
+            near = min(8, lanes)  # rows that share a pointer, so that there are registers for all addresses
+            steps = [builder.mul(a_row, ir.Constant(i64, i)) for i in range(near)]
+            tops = [builder.mul(a_row, ir.Constant(i64, i)) for i in range(0, groups * lanes, near)]
+            tops = [opaque(builder, builder.gep(a, [top])) for top in tops]
 
-        def one(k: Any) -> list[Any]:
-            column = ir.Constant(vector, ir.Undefined)
-            for lane, address in enumerate(_row_addresses(builder, builder.gep(a, [k]), a_row, m, lanes)):
-                column = builder.insert_element(column, builder.load(address), ir.Constant(ir.IntType(32), lane))
-            return [column]
+            def rows(group: int, k: Any) -> list[Any]:
+                if groups == 1:
+                    return _row_addresses(builder, builder.gep(a, [k]), a_row, m, lanes)
+                shared = [builder.gep(top, [k]) for top in tops[group * lanes // near : (group + 1) * lanes // near]]
+                return [builder.gep(top, [step]) for top in shared for step in steps]
 
-        def chain(start: Any, total: Any, columns: Callable[[Any], list[Any]], stride: int) -> Any:
-            """Go on by ``stride`` k from ``start`` as far as ``depth`` allows: (k, total)."""
-            before = builder.block
-            head, body, after = (builder.append_basic_block(name) for name in ("head", "k", "done"))
-            builder.branch(head)
-            builder.position_at_end(head)
-            k, running = builder.phi(i64), builder.phi(vector)
-            following = builder.add(k, ir.Constant(i64, stride))
-            builder.cbranch(builder.icmp_signed("<=", following, depth), body, after)
-            builder.position_at_end(body)
-            result = Term(builder, running)
-            for i, column in enumerate(columns(k)):
-                place = builder.gep(b, [builder.mul(builder.add(k, ir.Constant(i64, i)), b_k)])
-                factor = result.like(Term(builder, builder.load(place)))
-                result = factor.call("fma", Term(builder, column), result)
-            for phi, first, later in [(k, start, following), (running, total, result.value)]:
-                phi.add_incoming(first, before)
-                phi.add_incoming(later, builder.block)
-            builder.branch(head)
-            builder.position_at_end(after)
-            return k, running
+            def several(addresses: list[Any]) -> list[Any]:
+                return _turned(builder, kind, addresses)
 
-        k, total = chain(ir.Constant(i64, 0), ir.Constant(vector, [0.0] * lanes), several, _STRIDE)
-        _, total = chain(k, total, one, 1)
-        masked_store(builder, total, builder.bitcast(c, vector.as_pointer()), first_lanes(builder, m, lanes))
-        return context.get_dummy_value()
+            def one(addresses: list[Any]) -> list[Any]:
+                column = ir.Constant(vector, ir.Undefined)
+                for lane, address in enumerate(addresses):
+                    column = builder.insert_element(column, builder.load(address), ir.Constant(ir.IntType(32), lane))
+                return [column]
 
-    return types.void(a, word, word, b, word, c, word), codegen
+            def chain(start: Any, totals: Any, columns: Callable[[list[Any]], list[Any]], stride: int) -> Any:
+                """Go on by ``stride`` k from ``start`` as far as ``depth`` allows: (k, totals)."""
+                before = builder.block
+                head, body, after = (builder.append_basic_block(name) for name in ("head", "k", "done"))
+                builder.branch(head)
+                builder.position_at_end(head)
+                k, running = builder.phi(i64), [builder.phi(vector) for _ in totals]
+                following = builder.add(k, ir.Constant(i64, stride))
+                builder.cbranch(builder.icmp_signed("<=", following, depth), body, after)
+                builder.position_at_end(body)
+                places = [builder.mul(builder.add(k, ir.Constant(i64, i)), b_k) for i in range(stride)]
+                factors = [Term(builder, builder.load(builder.gep(b, [place]))) for place in places]
+                results = []
+                for group, total in enumerate(running):
+                    result = Term(builder, total)
+                    for column, factor in zip(columns(rows(group, k)), factors, strict=True):
+                        result = result.like(factor).call("fma", Term(builder, column), result)
+                    results.append(result.value)
+                for phi, first, later in [(k, start, following), *zip(running, totals, results, strict=True)]:
+                    phi.add_incoming(first, before)
+                    phi.add_incoming(later, builder.block)
+                builder.branch(head)
+                builder.position_at_end(after)
+                return k, running
+
+            zero = ir.Constant(vector, [0.0] * lanes)
+            k, totals = chain(ir.Constant(i64, 0), [zero] * groups, several, _STRIDE)
+            _, totals = chain(k, totals, one, 1)
+            for group, total in enumerate(totals):
+                first = ir.Constant(i64, group * lanes)
+                place = builder.bitcast(builder.gep(c, [first]), vector.as_pointer())
+                masked_store(builder, total, place, first_lanes(builder, builder.sub(m, first), lanes))
+            return context.get_dummy_value()
+
+        return types.void(a, word, word, b, word, c, word), codegen
+
+    return intrinsic(dots)
+
+
+#: The chains of one vector wait for each other's results; two fill the time, but twice the rows may not alias.
+_one_vector, _two_vectors = _dots(1), _dots(2)
 
 
 def _rows(vectors: int, share: int = 1) -> Any:
@@ -435,8 +462,13 @@ def _multiply(
     w = width(c)
     if n == 1 and c_row == 1 and m > 4:
         if a_k == 1:
-            for i in range(0, m, w):
-                _dots(offset(a, i * a_row), a_row, m - i, b, b_k, offset(c, i), depth)
+            done = 0
+            while m - done >= 2 * w and not aliases(a, a_row):
+                _two_vectors(offset(a, done * a_row), a_row, m - done, b, b_k, offset(c, done), depth)
+                done += 2 * w
+            while done < m:
+                _one_vector(offset(a, done * a_row), a_row, m - done, b, b_k, offset(c, done), depth)
+                done += w
         else:
             _panels(b, 1, depth, b_col, b_k, a, m, a_k, a_row, c, m, c, False)
         if biased:

@@ -64,12 +64,12 @@ def test_the_plain_loop_keeps_the_promise(dtype, rng):
     assert same(plain(a, b), chain(a, b))
 
 
-# One size at least for each way through the kernel: long rows, columns, panels in place and copied, rows of A that
-# alias, blocks; and every edge of each.
+# One size at least for each way through the kernel: a row, long rows, columns, panels in place and copied, rows of A
+# that alias, blocks; and every edge of each.
 WAYS = [
-    (1, 40, 600), (2, 33, 257), (2, 600, 5), (3, 7, 200), (40, 33, 1), (5, 1, 1), (17, 600, 1), (31, 5, 33),
-    (60, 1030, 50), (15, 1024, 16), (33, 2048, 3), (16, 16, 2048), (70, 9, 4096), (200, 200, 200), (61, 700, 150),
-    (150, 600, 77), (300, 1024, 40),
+    (1, 40, 600), (1, 43, 90), (2, 33, 257), (2, 600, 5), (3, 7, 200), (40, 33, 1), (5, 1, 1), (17, 600, 1),
+    (70, 50, 1), (70, 1024, 1), (31, 5, 33), (60, 1030, 50), (15, 1024, 16), (33, 2048, 3), (16, 16, 2048),
+    (70, 9, 4096), (200, 200, 200), (61, 700, 150), (150, 600, 77), (300, 1024, 40),
 ]  # fmt: skip
 
 
@@ -86,6 +86,16 @@ def test_every_way_through_gives_the_same_chain(shape, layout, dtype, rng):
     assert same(gemm.matmul(a, b), want)
     assert same(gemm.linear(a, b.T, bias), want + bias)
     assert same(gemm.matmul(np.stack([a, a]), b)[1], want)
+
+
+@pytest.mark.parametrize("n", [3, 7, 13, 29, 32])
+def test_tiles_of_every_height(n, dtype, rng):
+    b, bias = rng.standard_normal((11, n)).astype(dtype), rng.standard_normal(n).astype(dtype)
+    for m in range(1, 31):
+        a = rng.standard_normal((m, 11)).astype(dtype)
+        want = plain(a, b)
+        assert same(gemm.matmul(a, b), want)
+        assert same(gemm.linear(a, np.ascontiguousarray(b.T), bias), want + bias)
 
 
 def test_the_linear_rule_is_that_of_its_products(dtype, rng):
@@ -149,6 +159,9 @@ def test_nothing_to_multiply(dtype):
     zeros, bias = np.zeros((3, 4), dtype), np.arange(4, dtype=dtype)
     assert same(gemm.matmul(np.empty((3, 0), dtype), np.empty((0, 4), dtype)), zeros)
     assert same(gemm.linear(np.empty((3, 0), dtype), np.empty((4, 0), dtype), bias), zeros + bias)
+    for m, n in ((1, 90), (40, 1)):
+        assert same(gemm.matmul(np.empty((m, 0), dtype), np.empty((0, n), dtype)), np.zeros((m, n), dtype))
+    assert gemm.matmul(np.empty((0, 1024), dtype), np.empty((1024, 4), dtype)).shape == (0, 4)
     assert gemm.matmul(np.empty((0, 2), dtype), np.empty((2, 4), dtype)).shape == (0, 4)
     assert gemm.matmul(np.empty((2, 0, 2), dtype), np.empty((2, 2, 4), dtype)).shape == (2, 0, 4)
     assert gemm.linear(np.empty((2, 0, 3), dtype), np.empty((4, 3), dtype), bias).shape == (2, 0, 4)
@@ -160,3 +173,7 @@ def test_special_values(dtype):
     c = gemm.matmul(a, b)
     assert np.isnan(c[:2]).all()
     assert same(c[2], np.zeros(40, dtype))
+    for i in range(3):
+        assert same(gemm.matmul(a[i : i + 1], b), c[i : i + 1])
+    rows = np.tile(a, (25, 7))  # a column of NaN in one row must not reach another
+    assert same(gemm.matmul(rows, np.zeros((21, 1), dtype)), np.tile(c[:, :1], (25, 1)))
