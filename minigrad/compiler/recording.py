@@ -197,7 +197,8 @@ class Recording:
             cell[0] += 1
         if self.one:
             result = _new(Tensor)
-            result._data, result.node, result.cell = self.outputs[0].copy(), None, [0]  # type: ignore[union-attr]
+            result._data = self.outputs[0].copy()  # type: ignore[union-attr]  # ``one`` says that it is there
+            result.node, result.cell = None, [0]
             return result
         values = []
         for value, array in zip(self.returned, self.outputs, strict=True):
