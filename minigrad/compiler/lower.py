@@ -102,7 +102,7 @@ def _lower(call: Call) -> None:
     function, owner = found
     memory: dict[Root, Array] = {}
     for root in dict.fromkeys(ref.root for ref in call.reads()):
-        memory[root] = np.empty(max(root.size, 1), np.uint8)
+        memory[root] = np.zeros(max(root.size, 1), np.uint8)
 
     def stand_in(value: Any) -> Any:
         return value.on(memory[value.root]) if isinstance(value, Ref) else value
@@ -114,7 +114,7 @@ def _lower(call: Call) -> None:
         if ready is None:
             return
         out, launches = recorded(function, ready, options)
-    except Exception:  # of garbage, on which nothing is promised: Python runs this call, and raises what it must
+    except Exception:  # stand-ins are zeros, which an op may refuse: Python runs this call, and raises what it must
         return
     places = [(address_of(block), root) for root, block in memory.items()]
     outs = () if call.writes else out if isinstance(out, tuple) else (out,)
@@ -132,7 +132,10 @@ def _lower(call: Call) -> None:
         for array in arrays:
             ref = _find(array, places)
             if ref is None:
-                if array.flags.writeable:
+                owned: Any = array  # a read-only view of memory that NumPy has filled is no constant
+                while (base := getattr(owned, "base", None)) is not None:
+                    owned = base
+                if not isinstance(owned, np.ndarray) or owned.flags.writeable:
                     return
                 root = Root("state", array.nbytes, array, "a constant")
                 ref = Ref(root, 0, array.shape, array.strides, array.dtype)

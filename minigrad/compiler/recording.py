@@ -87,13 +87,13 @@ class Recording:
 
     def _cells(self) -> list[list[int]]:
         written = {ref.root for call in self.program.calls for ref in call.writes}
-        places = {root.array.__array_interface__["data"][0] for root in written if root.array is not None}
+        places = {root.start for root in written if root.array is not None}
         found = []
         for t in self.guard.tensors:
             base = t._data
             while isinstance(base.base, np.ndarray):
                 base = base.base
-            if base.__array_interface__["data"][0] in places:
+            if np.lib.array_utils.byte_bounds(base)[0] in places:
                 found.append(t.cell)
         return found
 

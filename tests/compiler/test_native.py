@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -64,6 +64,7 @@ def test_powers(values, power):
     both(mg.pow, [*values, power])
 
 
+@example(values=[np.array(-0.0, np.float32)], keepdims=False)  # nothing is summed, so NumPy copies
 @given(values=operands(1), keepdims=st.booleans())
 def test_means(values, keepdims):
     if values[0].size:
