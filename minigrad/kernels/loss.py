@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from minigrad.kernels import vector_math as vm
 from minigrad.kernels.elementwise import mapped
 from minigrad.kernels.jit import kernel
-from minigrad.kernels.reduction import DEPTH, peak, row_exp_sum, row_square_distance, row_sum
+from minigrad.kernels.reduction import (
+    DEPTH,
+    LANES,
+    peak,
+    row_exp_sum,
+    row_square_distance,
+    row_sum,
+    short_peak_and_exp_sum,
+)
 from minigrad.kernels.simd import Term, formula, load, offset, scratch, store, where, width
 
 Array = NDArray[Any]
@@ -33,8 +41,11 @@ def _cross_entropy(
             wrong[0] = 1
             return
         row = offset(logits, i * c)
-        lse[i] = peak(row, c)
-        losses[i] = row_exp_sum(row, row, lse[i], c, stack)
+        if c <= LANES:  # the same on one vector, which is loaded once
+            lse[i], losses[i] = short_peak_and_exp_sum(row, c)
+        else:
+            lse[i] = peak(row, c)
+            losses[i] = row_exp_sum(row, row, lse[i], c, stack)
     for i in range(0, n, w):
         store(lse, i, n, _plus_log(load(lse, i, n, 0.0), load(losses, i, n, 1.0)))
     for i in range(n):

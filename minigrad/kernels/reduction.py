@@ -225,6 +225,14 @@ def _finite_or_zero(m: Term) -> Term:
 
 
 @function
+def short_peak_and_exp_sum(p: Any, n: Any) -> Any:
+    """:func:`peak` and the sum of exp(x - peak) for at most 16 terms."""
+    lanes = load16(p, 0, n, -math.inf)
+    m = _finite_or_zero(_largest_lane(lanes))
+    return m, _sum_lanes(_exp_less(lanes, m))
+
+
+@function
 def log_sum_exp(p: Any, n: Any, stack: Any) -> Any:
     """m + log(sum(exp(x - m))) of n terms."""
     m = peak(p, n)
