@@ -67,13 +67,12 @@ class Recording:
         self.carried = [g for g in gradients if g.before is not None]
         made = [g for g in gradients if g.after is not None and (g.before is None or g.after.root is not g.before.root)]
         self.made = sorted(made, key=lambda g: g.after.root.index if g.after is not None else 0)
-        self.owned = [g.node for g in self.made]
         self.fixed = not self.carried
         self.places = [np.empty(g.after.shape, g.after.dtype) for g in self.made if g.after is not None]
         self.free()
         arrays = [entry for entry in key[1] if entry[0] == "array"]
-        # an array is held by its list and its tensor, a tensor by its list and its node, both by the call
-        table = [len(arrays), id(np.ndarray), 3]
+        # an array is held by its list and its tensor, a tensor by its list and its node, both by ``owned`` and the call
+        table = [len(arrays), id(np.ndarray), 4]
         for _, dtype, shape in arrays:
             table += [id(dtype), len(shape), *shape]
         self.table, self.ended = np.array(table), np.zeros(1, np.int64)
@@ -189,7 +188,7 @@ class Recording:
 
     def _finish(self, arguments: list[Array]) -> Any:
         """Show outside what a step has done; its result. ``arguments``: those of results that lie in them."""
-        for node, tensor in zip(self.owned, self.grads, strict=True):
+        for node, tensor, _ in self.owned:
             node.grad = tensor
         for node in self.dropped:
             node.grad = None
@@ -228,7 +227,7 @@ class Recording:
     def _tell(self, steps: int) -> None:
         """Show outside what so many steps have done to gradients, and that they have written."""
         if steps:
-            for node, tensor in zip(self.owned, self.grads, strict=True):
+            for node, tensor, _ in self.owned:
                 node.grad = tensor
             for node in self.dropped:
                 node.grad = None
@@ -239,6 +238,10 @@ class Recording:
         """Take new memory for gradients: somebody else may hold what the last call has made."""
         self.places = [np.empty(place.shape, place.dtype) for place in self.places]
         self.grads = [Tensor(place) for place in self.places]
+        self._own()
+
+    def _own(self) -> None:
+        self.owned = [(g.node, *made) for g, *made in zip(self.made, self.grads, self.places, strict=True)]
 
     def _arguments(self, arrays: list[Array]) -> list[Array]:
         found: dict[int, Array] = dict(enumerate(arrays))
@@ -251,6 +254,7 @@ class Recording:
                 self.places[i] = np.empty(g.after.shape, g.after.dtype)
                 self.grads[i] = Tensor(self.places[i])
             found[g.after.root.index] = self.places[i]
+        self._own()
         return [found[i] for i in range(len(found))]
 
     def snapshot(self) -> list[tuple[str, Any]]:
