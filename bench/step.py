@@ -310,7 +310,7 @@ def measure(name, threads, wanted):
         start = time.perf_counter()
         run(3)
         each = (time.perf_counter() - start) / 3
-        blocks[side] = max(1, min(200, int(0.01 / each)))
+        blocks[side] = max(1, min(1000, int(0.03 / each)))  # a run is for epochs, not for a few steps
         run(blocks[side])
     times = {side: [] for side in made}
     gc.collect()
