@@ -1,8 +1,11 @@
+import itertools
 import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
+import minigrad as mg
 from minigrad import init, nn
 
 SHAPE, FAN_IN, FAN_OUT = (250, 400), 400, 250  # not square: swapped fans must show
@@ -103,6 +106,118 @@ def test_orthogonal_has_both_signs():
     assert sum(corner < 0 for corner in bare) == 40
 
 
+def test_the_law_of_a_truncated_normal():
+    """Against SciPy's, and the constant that variance_scaling divides by."""
+    for mean, std, low, high in ((0, 1, -2, 2), (1, 2, 0, 1.5), (-1, 0.5, -1, math.inf)):
+        law = init.truncated_normal(mean, std, low, high).law((), 1, 1)
+        known = scipy.stats.truncnorm((low - mean) / std, (high - mean) / std, mean, std)
+        np.testing.assert_allclose([law.mean, law.variance], [known.mean(), known.var()], rtol=1e-9)
+        x = np.linspace(-3, 3, 50)
+        np.testing.assert_allclose(law.cdf(x), known.cdf(x), atol=1e-12)
+    law = init.variance_scaling(2.0, "fan_avg").law((), 30, 10)
+    np.testing.assert_allclose(law.variance, 2 / 20, rtol=1e-12)
+
+
+def test_the_family_contains_the_others():
+    scaling = init.variance_scaling
+    pairs = {
+        scaling(1, "fan_avg", "uniform"): init.xavier_uniform(),
+        scaling(2, "fan_in", "normal"): init.kaiming_normal(),
+        scaling(1, "fan_in", "uniform"): init.lecun_uniform(),
+        scaling(1, "fan_in", "normal"): init.lecun_normal(),
+        scaling(1 / 3, "fan_in", "uniform"): init.default(),
+    }
+    for one, other in pairs.items():
+        a, b = (rule.law((3, 7), 7, 3) for rule in (one, other))
+        np.testing.assert_allclose([a.variance, *a.support], [b.variance, *b.support], rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", init.NAMES)
+def test_it_breaks_symmetry_or_says_that_it_does_not(name):
+    rule = init.get(name)
+    rows = np.unique(drawn(rule, shape=(6, 4)), axis=0)
+    assert rule.breaks_symmetry == (len(rows) > 1)
+    assert name in init.explain(name)
+    assert ("breaks symmetry" in init.explain(name)) == rule.breaks_symmetry
+    assert not init.normal(1.0, 0.0).breaks_symmetry
+    assert not init.get(np.full((3, 2), [1.0, 2.0])).breaks_symmetry
+    assert init.get(np.eye(3)).breaks_symmetry
+
+
+def test_sparse_and_eye():
+    w = drawn(init.sparse(0.3, std=1.0), shape=(7, 50))
+    assert (np.count_nonzero(w == 0, axis=0) == 3).all()
+    assert len(np.unique(w == 0, axis=1).T) > 10, "the same rows are zero in every column"
+    assert drawn(init.eye(2.0), shape=(2, 3)).tolist() == [[2, 0, 0], [0, 2, 0]]
+
+
+def test_fans():
+    assert init.fans((3, 7)) == (7, 3)
+    assert init.fans((3, 7, 2, 5)) == (70, 30)
+    with pytest.raises(ValueError, match="two axes or more"):
+        init.fans((3,))
+
+
+IN_PLACE = [name for name in init.__all__ if name.endswith("_")]
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_in_place(name):
+    """The bytes that a layer would draw; the tensor is the same one, and its write is counted."""
+    kind = getattr(init, {"trunc_normal_": "truncated_normal"}.get(name, name[:-1]))
+    options = (2.0,) if kind is init.constant else ()
+    weight = nn.Linear(4, 3).weight
+    before, writes = weight.data, weight.cell[0]
+    assert getattr(init, name)(weight, *options, rng=np.random.default_rng(5)) is weight
+    expected = kind(*options)(np.random.default_rng(5), (3, 4), 4, 3, DTYPES[1])
+    assert weight.data is before
+    assert weight.data.tobytes() == expected.tobytes()
+    assert weight.cell[0] == writes + 1
+    if kind(*options).scaled:
+        with pytest.raises(ValueError, match="two axes or more"):
+            getattr(init, name)(nn.Linear(4, 3).bias)
+
+
+def test_derived_gains():
+    known = {"relu": 2**0.5, "selu": 1.0, "linear": 1.0, "tanh": 1.5925374197228312}
+    for name, value in known.items():
+        np.testing.assert_allclose(init.derived_gain(name), value, rtol=1e-12)
+    np.testing.assert_allclose(init.derived_gain(lambda x: mg.leaky_relu(x, 0.5)), init.gain("leaky_relu", 0.5))
+    np.testing.assert_allclose(init.derived_gain("relu", "backward"), 2**0.5, rtol=1e-12)
+    z, w = init.nodes()
+    np.testing.assert_allclose([w.sum(), w @ z**2, w @ z**4], [1, 1, 3], rtol=1e-13)
+
+
+def test_lsuv():
+    x = np.random.default_rng(0).standard_normal((300, 12)).astype("float32")
+    widths = (12, 40, 30, 5)
+    parts = [part for i, o in itertools.pairwise(widths) for part in (nn.Linear(i, o), nn.ReLU())]
+    net = nn.Sequential(*parts)
+    reached = init.lsuv(net, x, rng=np.random.default_rng(1))
+    assert len(reached) == 3
+    out = x
+    for i, layer in enumerate(net):
+        out = layer(mg.tensor(out)).data
+        if isinstance(layer, nn.Linear):
+            assert reached[i // 2] == pytest.approx(float(out.std(dtype=np.float64)))
+            assert abs(out.std() - 1) < 0.1
+            assert not layer.bias.data.any()
+    with pytest.raises(ValueError, match="does not vary"):
+        init.lsuv(net, np.zeros((3, 12), "float32"))
+    with pytest.raises(ValueError, match="no weight matrices"):
+        init.lsuv(nn.Sequential(nn.ReLU()), x)
+
+
+def test_a_named_child_leaves_the_others_alone():
+    def bytes_of(**more):
+        net = nn.Sequential(first=nn.Linear(3, 4), **more, last=nn.Linear(4, 2)).initialize(seed=3)
+        return {name: p.data.tobytes() for name, p in net.named_parameters()}
+
+    small, large = bytes_of(), bytes_of(between=nn.Linear(4, 4))
+    assert {name: large[name] for name in small} == small
+    assert len(set(large.values())) == len(large), "two layers have the same numbers"
+
+
 @pytest.mark.parametrize("name", init.NAMES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_every_name(name, dtype):
@@ -145,6 +260,19 @@ def test_what_get_takes():
         (lambda: init.get(np.array(["a"])), TypeError, "an array of numbers"),
         (lambda: init.gain("rleu"), ValueError, "did you mean 'relu'"),
         (lambda: init.uniform(1, 0), ValueError, "low must not exceed high"),
+        (lambda: init.truncated_normal(low=8.0, high=9.0), ValueError, "need 1e-3 or more"),
+        (lambda: init.truncated_normal(low=2.0, high=1.0), ValueError, "low < high"),
+        (lambda: init.variance_scaling(1, "fan"), ValueError, "mode must be one of fan_in"),
+        (lambda: init.variance_scaling(1, "fan_in", "n"), ValueError, "distribution must be one of"),
+        (lambda: init.variance_scaling(-1), ValueError, "scale must not be negative"),
+        (lambda: init.sparse(1.5), ValueError, r"sparsity in \[0, 1\]"),
+        (lambda: init.derived_gain("tahn"), ValueError, "did you mean 'tanh'"),
+        (lambda: init.derived_gain("tanh", "up"), ValueError, "direction must be"),
+        (lambda: init.derived_gain(lambda x: x.sum()), ValueError, "keeps its argument's shape"),
+        (lambda: init.derived_gain(lambda x: x * 0), ValueError, "second moment"),
+        (lambda: init.derived_gain(nn.Tanh), TypeError, "an activation is a name or a function"),
+        (lambda: init.explain("xavier"), ValueError, "did you mean 'xavier_"),
+        (lambda: nn.Linear(3, 2, bias_init="eye"), ValueError, "bias: eye needs two axes"),
         (lambda: init.normal(std=-1), ValueError, "std must not be negative"),
         (lambda: init.kaiming_normal(mode="fan"), ValueError, "fan_in"),
         (lambda: init.kaiming_normal(nonlinearity="rleu"), ValueError, "did you mean 'relu'"),

@@ -1,0 +1,120 @@
+"""How parameters begin: callables ``(rng, shape, fan_in, fan_out, dtype) -> array``.
+
+The layer passes the fans (how many inputs a unit sums, how many outputs it reaches); only the in-place forms take them
+from a shape, by :func:`fans`. Each initializer has a ``law`` (mean, variance, support, cdf), and says whether it
+``breaks_symmetry``; ``print(init.explain("xavier_uniform"))`` has all that in words.
+
+>>> import numpy as np
+>>> rule = xavier_uniform()
+>>> rule
+xavier_uniform(gain=1.0)
+>>> w = rule(np.random.default_rng(0), (32, 64), 64, 32, np.dtype("float32"))
+>>> w.shape, bool(abs(w).max() <= 0.25), rule.law((32, 64), 64, 32).support
+((32, 64), True, (-0.25, 0.25))
+"""
+
+from minigrad.init.gains import FUNCTIONS, derived_gain, function, gain, moments, nodes, value_and_slope
+from minigrad.init.laws import Law, Normal, Point, TruncatedNormal, Uniform
+from minigrad.init.network import lsuv
+from minigrad.init.rules import (
+    NAMES,
+    Initializer,
+    Rule,
+    array,
+    constant,
+    constant_,
+    default,
+    default_,
+    draw,
+    explain,
+    eye,
+    eye_,
+    fans,
+    get,
+    kaiming_normal,
+    kaiming_normal_,
+    kaiming_uniform,
+    kaiming_uniform_,
+    lecun_normal,
+    lecun_normal_,
+    lecun_uniform,
+    lecun_uniform_,
+    normal,
+    normal_,
+    ones,
+    ones_,
+    orthogonal,
+    orthogonal_,
+    sparse,
+    sparse_,
+    trunc_normal_,
+    truncated_normal,
+    uniform,
+    uniform_,
+    variance_scaling,
+    variance_scaling_,
+    xavier_normal,
+    xavier_normal_,
+    xavier_uniform,
+    xavier_uniform_,
+    zeros,
+    zeros_,
+)
+
+__all__ = [
+    "FUNCTIONS",
+    "NAMES",
+    "Initializer",
+    "Law",
+    "Normal",
+    "Point",
+    "Rule",
+    "TruncatedNormal",
+    "Uniform",
+    "array",
+    "constant",
+    "constant_",
+    "default",
+    "default_",
+    "derived_gain",
+    "draw",
+    "explain",
+    "eye",
+    "eye_",
+    "fans",
+    "function",
+    "gain",
+    "get",
+    "kaiming_normal",
+    "kaiming_normal_",
+    "kaiming_uniform",
+    "kaiming_uniform_",
+    "lecun_normal",
+    "lecun_normal_",
+    "lecun_uniform",
+    "lecun_uniform_",
+    "lsuv",
+    "moments",
+    "nodes",
+    "normal",
+    "normal_",
+    "ones",
+    "ones_",
+    "orthogonal",
+    "orthogonal_",
+    "sparse",
+    "sparse_",
+    "trunc_normal_",
+    "truncated_normal",
+    "uniform",
+    "uniform_",
+    "value_and_slope",
+    "variance_scaling",
+    "variance_scaling_",
+    "xavier_normal",
+    "xavier_normal_",
+    "xavier_uniform",
+    "xavier_uniform_",
+    "zeros",
+    "zeros_",
+]

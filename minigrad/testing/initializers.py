@@ -1,0 +1,193 @@
+"""Statistical tests of an initializer that never flake: each bound is exact, and fails once in 1/α runs."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minigrad import init
+from minigrad.init import Initializer, Law
+from minigrad.testing.report import Property, Report, Verdict
+
+Array = NDArray[Any]
+Found = tuple[Verdict, str]
+
+_DTYPES = ("float16", "float32", "float64")
+_FIXED = (init.array, init.eye)
+#: Where the integrals over a law without bounds end, in standard deviations: beyond lie 1e-33 of a normal's mass.
+_REACH = 12.0
+
+
+def check_initializer(
+    rule: Any,
+    *,
+    law: Callable[[tuple[int, ...], int, int], Law] | None = None,
+    shape: tuple[int, int] = (24, 40),
+    seeds: int = 200,
+    alpha: float = 1e-9,
+) -> Report:
+    """Whether an initializer does what it says: shapes, dtypes, determinism, and the distribution of what it draws.
+
+    ``rule`` is anything that ``init.get`` takes. ``law(shape, fan_in, fan_out)``, its own unless given, says what to
+    expect. ``seeds`` weights of ``shape`` (out, in) are drawn in float64; let the shape not be square, or swapped
+    fans pass. Each statistical property fails with probability ``alpha`` at most if the initializer is right: by the
+    bound of Dvoretzky, Kiefer and Wolfowitz for the distribution, by Bernstein's for mean, variance and kurtosis, and
+    by exact probabilities for the extremes. Without a law those are "n/a".
+
+    >>> from minigrad import init
+    >>> bool(check_initializer(init.xavier_uniform()))
+    True
+    >>> half = check_initializer(init.xavier_uniform(0.5), law=init.xavier_uniform().law)
+    >>> [p.name for p in half.properties if p.verdict == "fail"]
+    ['distribution', 'variance', 'kurtosis', 'extremes']
+    """
+    found = init.get(rule)
+    if isinstance(found, init.array) and found.value.ndim == 2:
+        shape = found.value.shape
+    expected = law or getattr(found, "law", None)
+    properties = list(_structure(found, shape, expected))
+    if all(p.verdict != "fail" for p in properties):
+        if expected is None:
+            properties.append(Property("law", "n/a", "the initializer does not say what it draws from"))
+        else:
+            values = np.stack([_drawn(found, shape, "float64", seed) for seed in range(seeds)])
+            properties += _statistics(found, values, expected(shape, shape[1], shape[0]), alpha)
+            properties.append(_rounded(found, shape, expected(shape, shape[1], shape[0])))
+    return Report(repr(found), properties)
+
+
+def _drawn(rule: Initializer, shape: tuple[int, ...], dtype: str, seed: int) -> Array:
+    """What the initializer draws; whatever is wrong with it is raised."""
+    return init.draw(rule, np.random.default_rng(seed), shape, shape[1], shape[0], np.dtype(dtype), "weight")
+
+
+def _structure(rule: Initializer, shape: tuple[int, ...], law: Callable[..., Law] | None) -> Iterator[Property]:
+    fixed = isinstance(rule, init.array)  # of one shape
+    for dtype in _DTYPES:
+        yield _tried(f"{dtype}: shape, dtype, finite", functools.partial(_drawn, rule, shape, dtype, 0))
+
+    def empty() -> None:
+        for none in ((0, 4), (4, 0), (0, 0)):
+            _drawn(rule, none, "float32", 0)
+
+    yield Property("zero-size shapes", "n/a") if fixed else _tried("zero-size shapes", empty)
+    name = "same seed, same bytes"
+    try:
+        one, two, other = (_drawn(rule, shape, "float32", seed).tobytes() for seed in (0, 0, 1))
+    except Exception as error:
+        yield Property(name, "fail", str(error))
+        return
+    yield Property(name, "pass" if one == two else "fail")
+    random = law is not None and law(shape, shape[1], shape[0]).variance > 0 and not isinstance(rule, _FIXED)
+    yield Property("other seed, other bytes", ("pass" if one != other else "fail") if random else "n/a")
+
+
+def _tried(name: str, run: Callable[[], Any]) -> Property:
+    try:
+        run()
+    except Exception as error:  # whatever a user's code raises is what has been found
+        return Property(name, "fail", f"{type(error).__name__}: {error}")
+    return Property(name, "pass")
+
+
+def _statistics(rule: Initializer, values: Array, law: Law, alpha: float) -> Iterator[Property]:
+    """values (seeds, out, in)."""
+    if isinstance(rule, init.orthogonal):
+        yield from _orthogonal(values, rule.gain, alpha)
+        return
+    if isinstance(rule, init.sparse):
+        wanted = rule.zeros(values.shape[1])
+        exact = bool((np.count_nonzero(values == 0, axis=1) == wanted).all())
+        yield Property("zeros in each column", "pass" if exact else "fail", f"need {wanted}")
+        values, law = values[values != 0], init.Normal(0.0, rule.std)
+    x, n = np.sort(values, axis=None), values.size
+    if not n:
+        yield Property("distribution", "n/a", "nothing was drawn")
+        return
+    low, high = law.support
+    ends = f"[{x[0]:.6g}, {x[-1]:.6g}], need [{low:.6g}, {high:.6g}]"
+    slack = 4 * np.finfo(float).eps * max(abs(x[0]), abs(x[-1]))
+    yield Property("support", "pass" if low - slack <= x[0] and x[-1] <= high + slack else "fail", ends, n)
+    below = law.cdf(x) if law.variance else None
+    if below is None:
+        exact = abs(x.mean() - law.mean) <= 1e-12 and abs(x.var() - law.variance) <= 1e-12
+        detail = f"{x.mean():.6g}, {x.var():.6g}, need {law.mean:.6g}, {law.variance:.6g}"
+        yield Property("mean and variance", "pass" if exact else "fail", detail, n)
+        return
+    places = np.arange(n + 1) / n
+    distance = max(float(np.max(places[1:] - below)), float(np.max(below - places[:-1])))
+    epsilon = math.sqrt(math.log(2 / alpha) / (2 * n))
+    yield Property("distribution", _at_most(distance, epsilon), f"distance {distance:.2g}, bound {epsilon:.2g}", n)
+
+    std = math.sqrt(law.variance)
+    z = (x - law.mean) / std
+    for name, power in (("mean", 1), ("variance", 2), ("kurtosis", 4)):
+        want, spread, largest = _moments(law, power)
+        bound = _bernstein(spread, largest, n, alpha)
+        off = abs(float(np.mean(np.clip(z, -_REACH, _REACH) ** power)) - want)
+        yield Property(name, _at_most(off, bound), f"off by {off:.2g} of the standardised one, bound {bound:.2g}", n)
+
+    # the largest of n is at most t with probability F(t)ⁿ, above it with 1 − F(t)ⁿ ≤ n (1 − F(t))
+    tails = max(float(below[0]), 1 - float(below[-1])), float(below[0]), 1 - float(below[-1])
+    reached = n * math.log1p(-min(max(tails), 1 - 1e-16)) > math.log(alpha / 2)
+    unbounded = not math.isinf(low) or (tails[1] + 1e-15) * n > alpha / 2
+    unbounded = unbounded and (not math.isinf(high) or (tails[2] + 1e-15) * n > alpha / 2)
+    yield Property("extremes", "pass" if reached and unbounded else "fail", ends, n)
+    if np.isfinite([low, high]).all():
+        edge = int(np.count_nonzero(x <= low)) + int(np.count_nonzero(x >= high))
+        # a float64 is a bound with a probability near 1e-16
+        yield Property("no mass at the bounds", "pass" if edge <= 1 else "fail", f"{edge} of {n} lie there", n)
+
+
+def _at_most(value: float, bound: float) -> Verdict:
+    return "pass" if value <= bound else "fail"
+
+
+def _moments(law: Law, power: int) -> tuple[float, float, float]:
+    """Mean, variance and largest deviation of zᵖ, z the standardised variable, from the cdf."""
+    std = math.sqrt(law.variance)
+    low, high = (np.clip((b - law.mean) / std, -_REACH, _REACH) for b in law.support)
+    z = np.linspace(low, high, 20001)
+    below = law.cdf(law.mean + std * z)
+    assert below is not None
+    middle, mass = (z[1:] + z[:-1]) / 2, np.diff(below)
+    mean = float(mass @ middle**power)
+    variance = float(mass @ middle ** (2 * power)) - mean * mean
+    largest = max(abs(float(low)), abs(float(high))) if np.isfinite(law.support).all() else 8.0  # 1e-15 lie outside
+    return mean, variance, largest**power
+
+
+def _bernstein(variance: float, largest: float, n: int, alpha: float) -> float:
+    """t with P(|mean − expected| ≥ t) ≤ α: 2 exp(−n t² / (2 (variance + largest t / 3))) = α, and grid error."""
+    c = math.log(2 / alpha) / n
+    return largest * c / 3 + math.sqrt((largest * c / 3) ** 2 + 2 * variance * c) + 1e-5
+
+
+def _orthogonal(values: Array, gain: float, alpha: float) -> Iterator[Property]:
+    _, rows, columns = values.shape
+    wide = values if rows <= columns else values.swapaxes(1, 2)
+    n, few, many = wide.shape
+    worst = float(np.abs(wide @ wide.swapaxes(1, 2) - gain * gain * np.eye(few)).max())
+    bound = 16 * many * np.finfo(float).eps * gain * gain
+    yield Property("orthonormal", _at_most(worst, bound), f"off by {worst:.1e}, bound {bound:.1e}", n)
+    # each entry is symmetric about 0, and draws of other seeds are independent: Hoeffding
+    share, t = float(np.mean(values[:, 0, 0] < 0)), math.sqrt(math.log(2 / alpha) / (2 * n))
+    yield Property("both signs", _at_most(abs(share - 0.5), t), f"{share:.0%} of the first elements are negative", n)
+
+
+def _rounded(rule: Initializer, shape: tuple[int, int], law: Law) -> Property:
+    """Bounds hold in every dtype, after the rounding."""
+    low, high = law.support
+    for dtype in _DTYPES:
+        values = np.stack([_drawn(rule, shape, dtype, seed) for seed in range(25)]).astype(np.float64)
+        slack = 4 * np.finfo(float).eps * max(abs(low), abs(high)) if np.isfinite([low, high]).all() else 0.0
+        if isinstance(rule, (init.orthogonal, init.constant, *_FIXED)):
+            slack = float(np.finfo(dtype).eps) * max(abs(low), abs(high))
+        if values.size and not (low - slack <= values.min() and values.max() <= high + slack):
+            return Property("bounds after rounding", "fail", f"{dtype}: [{values.min()}, {values.max()}]")
+    return Property("bounds after rounding", "pass")
