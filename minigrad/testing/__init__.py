@@ -1,0 +1,6 @@
+"""Checks for what people write themselves, and for minigrad: instruments that say what they saw."""
+
+from minigrad.testing.gradcheck import GradientReport, assert_gradients, gradcheck
+from minigrad.testing.report import Property, Report
+
+__all__ = ["GradientReport", "Property", "Report", "assert_gradients", "gradcheck"]
