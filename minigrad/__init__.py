@@ -7,7 +7,7 @@
 tensor([2., 4.])
 """
 
-from minigrad import checkpoint, data, init, lab, nn, optim
+from minigrad import checkpoint, data, init, lab, nn, optim, testing
 from minigrad.compiler import Compiled, CompileError, History, Program, Progress, TraceError, compile
 from minigrad.engine.backward import Step, identity, steps
 from minigrad.engine.op import REGISTRY, Op, op
@@ -208,6 +208,7 @@ __all__ = [
     "take_along_axis",
     "tanh",
     "tensor",
+    "testing",
     "transpose",
     "value_and_grad",
     "var",

@@ -1,6 +1,7 @@
-"""Checks for ops, gradients and initializers, those of a user included."""
+"""Checks for what people write themselves, and for minigrad: instruments that say what they saw."""
 
+from minigrad.testing.gradcheck import GradientReport, assert_gradients, gradcheck
 from minigrad.testing.initializers import check_initializer
 from minigrad.testing.report import Property, Report
 
-__all__ = ["Property", "Report", "check_initializer"]
+__all__ = ["GradientReport", "Property", "Report", "assert_gradients", "check_initializer", "gradcheck"]

@@ -1,43 +1,50 @@
-"""What a check has found: one line for each property."""
+"""What a check found: named properties, each with a verdict."""
 
 from __future__ import annotations
 
-import html
-from typing import Any, Literal, NamedTuple
-
-Verdict = Literal["pass", "fail", "n/a"]
+from collections.abc import Sequence
+from html import escape
+from typing import NamedTuple
 
 
 class Property(NamedTuple):
-    """One thing that must hold: its name, whether it does, why, and how many examples were tried."""
+    """One property: its name, 'pass', 'fail' or 'n/a', what was seen, and on how many examples."""
 
     name: str
-    verdict: Verdict
+    verdict: str
     detail: str = ""
-    examples: int = 1
+    examples: int = 0
 
 
 class Report:
-    """What was checked, and its properties. It is true if nothing failed, and prints as a table.
+    """The properties of one subject; true if none failed.
 
-    >>> bool(Report("x", [Property("finite", "pass"), Property("small", "fail", "3 > 2")]))
-    False
+    >>> report = Report("relu", (Property("linear", "pass", examples=20), Property("second", "n/a", "is linear")))
+    >>> bool(report)
+    True
+    >>> print(report)
+    relu
+    linear  pass  20
+    second  n/a    0  is linear
     """
 
-    def __init__(self, subject: Any, properties: list[Property]) -> None:
-        self.subject, self.properties = subject, properties
+    def __init__(self, subject: object, properties: Sequence[Property]) -> None:
+        self.subject, self.properties = str(subject), tuple(properties)
 
     def __bool__(self) -> bool:
         return all(p.verdict != "fail" for p in self.properties)
 
     def __str__(self) -> str:
-        width = max((len(p.name) for p in self.properties), default=0)
-        lines = [f"  {p.verdict:4}  {p.name:{width}}  {p.detail}".rstrip() for p in self.properties]
-        return "\n".join([f"{self.subject}: {'pass' if self else 'fail'}", *lines])
+        wide = max((len(p.name) for p in self.properties), default=0)
+        count = max((len(str(p.examples)) for p in self.properties), default=0)
+        rows = (f"{p.name:{wide}}  {p.verdict:4}  {p.examples:{count}}  {p.detail}".rstrip() for p in self.properties)
+        return "\n".join((self.subject, *rows))
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        cells = [(p.verdict, p.name, p.detail) for p in self.properties]
-        rows = "".join(f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in row)}</tr>" for row in cells)
-        return f"<table><caption>{html.escape(str(self.subject))}</caption>{rows}</table>"
+        rows = "".join(
+            f"<tr><td>{escape(p.name)}<td>{escape(p.verdict)}<td>{p.examples}<td>{escape(p.detail)}"
+            for p in self.properties
+        )
+        return f"<table><caption>{escape(self.subject)}</caption>{rows}</table>"

@@ -13,8 +13,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-
-from .differences import agrees
+from minigrad.testing.differences import agrees
 
 STEP = 0.02  # of differences; samples stay further than GAP from kinks and ties
 GAP = 0.05

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from .differences import agrees, derivative
+from minigrad.testing.differences import agrees, derivative
 
 CURVES = {
     "sine": (np.sin, np.cos),

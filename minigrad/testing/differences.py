@@ -15,7 +15,7 @@ def derivative(f: Callable[[float], np.ndarray], step: float, noise: float = 0) 
     a few ulps of f, and ``noise``, which is for the caller to say where f adds up what cancels.
     """
     h = np.float64(step)
-    best, error = None, None
+    best, error = np.zeros(()), np.full((), np.inf)
     previous: list[np.ndarray] = []
     for _ in range(STEPS):
         high, low = np.asarray(f(h), np.float64), np.asarray(f(-h), np.float64)
@@ -25,8 +25,6 @@ def derivative(f: Callable[[float], np.ndarray], step: float, noise: float = 0) 
             row.append((factor * row[j - 1] - old) / (factor - 1))
             estimate = np.maximum(np.abs(row[j] - row[j - 1]), np.abs(row[j] - old))
             estimate += (8 * np.finfo(float).eps * np.maximum(np.abs(high), np.abs(low)) + noise) / h
-            if best is None:
-                best, error = row[j], estimate
             best, error = np.where(estimate < error, row[j], best), np.minimum(error, estimate)
         previous, h = row, h / RATIO
     return best, error
