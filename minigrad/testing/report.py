@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+Verdict = Literal["pass", "fail", "n/a"]
 
 
 class Property(NamedTuple):
-    """One property: its name, 'pass', 'fail' or 'n/a', what was seen, and on how many examples."""
+    """One property: its name, whether it holds, what was seen, and on how many examples."""
 
     name: str
-    verdict: str
+    verdict: Verdict
     detail: str = ""
     examples: int = 0
 

@@ -133,7 +133,7 @@ def test_what_says_nothing_of_its_law():
 def test_a_report():
     report = testing.Report("x < y", [testing.Property("small", "fail", "3 > 2"), testing.Property("finite", "pass")])
     assert not report
-    assert str(report).splitlines() == ["x < y: fail", "  fail  small   3 > 2", "  pass  finite"]
+    assert str(report).splitlines() == ["x < y", "small   fail  0  3 > 2", "finite  pass  0"]
     assert "x &lt; y" in report._repr_html_()
 
 
