@@ -3,8 +3,22 @@
 >>> from minigrad import lab
 >>> lab.blas_drift(steps=2, inputs=5, hidden=4)[-1].own
 0.0
+>>> lab.propagate(depth=20, width=50, activation="sigmoid", weight_init="xavier_normal", seeds=3).verdict[:27]
+'carries no information from'
 """
 
 from minigrad.lab.drift import Spread, blas_drift
+from minigrad.lab.meanfield import Critical, correlation_moment, critical, fixed_point
+from minigrad.lab.propagation import Layer, Propagation, propagate
 
-__all__ = ["Spread", "blas_drift"]
+__all__ = [
+    "Critical",
+    "Layer",
+    "Propagation",
+    "Spread",
+    "blas_drift",
+    "correlation_moment",
+    "critical",
+    "fixed_point",
+    "propagate",
+]
