@@ -94,7 +94,8 @@ def gradcheck(
     gradient of the gradient as well. Up to 256 entries are all checked, of more a sample drawn from ``seed``;
     outputs of more than 64 elements are projected on random cotangents.
 
-    The verdict is *correct*; *wrong*; *kink* (the slopes from the left and right differ, or one does not exist); or
+    The verdict is *correct*; *wrong*; *kink* (the slopes from the left and right differ, grow without
+    bound, or one does not exist); or
     *noise* (f is not deterministic, not finite, or its differences settle nowhere). Extrapolation and its error
     estimate follow Ridders (1982).
     Raises TypeError if no input is floating-point, ValueError if order is not 1 or 2, or if ``gradient`` gives shapes
@@ -300,7 +301,11 @@ class _Column:
         # A few ulps of f, what an ulp of x moves f, and the jitter that the finest steps show beside f'' h².
         even = (high + low - 2 * centre)[-6:]
         jitter = np.abs(even[:-1] - 4 * even[1:]).max(0)
-        noise = 4 * EPS * np.maximum(np.abs(high), np.abs(low)) + 2 * EPS * abs(x) * np.abs(claim) + jitter
+        noise = (
+            4 * EPS * np.maximum(np.abs(high), np.abs(low))
+            + 2 * EPS * abs(x) * np.abs(np.where(np.isfinite(claim), claim, 0))
+            + jitter
+        )
         self.noise = np.where(np.isfinite(noise), noise, np.inf)
         self.value, self.error = _extrapolate((high - low) / (2 * self.h), self.noise / self.h)
         self.natural = np.abs(centre) / max(1.0, abs(x))
@@ -310,12 +315,16 @@ class _Column:
         """Where a slope from one side does not exist, or the two stay apart down to the finest steps that can tell."""
         found = ~np.isfinite(self.left[-4:]).all(0) | ~np.isfinite(self.right[-4:]).all(0)
         for i in np.flatnonzero(~found):
-            jump, floor = np.abs(self.right - self.left)[:, i], 64 * (self.noise / self.h)[:, i]
+            jump, floor = np.abs(self.right - self.left)[:, i], 16 * (self.noise / self.h)[:, i]
             slope = np.maximum(np.abs(self.right), np.abs(self.left))[:, i]
-            slope = np.fmax.accumulate(slope)  # so that a fine step on a flat piece tells as well
-            told = np.flatnonzero(np.isfinite(jump) & (floor < 1e-3 * slope))[-4:]
-            # Of a smooth f the jump is h f'': an eighth after three halvings. At a kink it stays.
-            found[i] = len(told) == 4 and (jump[told] > floor[told]).all() and jump[told[3]] > jump[told[0]] / 2
+            reach = np.fmax.accumulate(slope)  # so that a fine step on a flat piece tells as well
+            told = np.flatnonzero(np.isfinite(jump) & (floor < 1e-3 * reach))[-4:]
+            if len(told) == 4:
+                # Of a smooth f the jump is h f'': an eighth after three halvings. At a kink it stays.
+                stays = (jump[told] > floor[told]).all() and jump[told[3]] > jump[told[0]] / 2
+                # At a step or a cusp the slopes themselves grow: eightfold, or by the root of eight.
+                grows = (slope[told] > floor[told]).all() and slope[told[3]] > 2 * slope[told[0]]
+                found[i] = stays or grows
         return np.asarray(found)
 
     def taylor(self, i: int) -> float:

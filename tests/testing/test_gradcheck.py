@@ -93,6 +93,8 @@ def test_right_and_wrong_at_every_scale(curve, dtype):
         (mg.norm, np.zeros(3)),
         (lambda x: 1e8 * mg.abs(x - 1e-3), 1e-3),
         (mg.sqrt, 0.0),
+        (mg.sign, 0.0),
+        (lambda x: mg.sqrt(mg.abs(x)), 0.0),
         (lambda x: 3 + x * x + 1e-2 * mg.abs(x), 0.0),
     ],
 )
