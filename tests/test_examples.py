@@ -48,6 +48,44 @@ def test_it_runs(path, tmp_path):
     assert not [x for x in done.stdout.splitlines() if len(x) > 100 and not re.search(r"\.py:\d+$|^%", x)]
 
 
+# A run of its tapes: each of the first TAPES losses is written as JSON, read, and compared; then the example ends.
+REPLAY = """
+import runpy, sys
+import minigrad as mg
+
+def backward(loss, *args, **options):
+    tape = mg.Tape.of(loss)
+    twin = mg.Tape.from_json(tape.to_json())
+    for a, b in zip(tape.values().values(), twin.values().values(), strict=True):
+        if (a.dtype, a.shape, a.tobytes()) != (b.dtype, b.shape, b.tobytes()):
+            sys.exit(f"a value differs: {a} {b}")
+    seen.append(len(tape))
+    if len(seen) == 3:
+        raise SystemExit(0)
+    original(loss, *args, **options)
+
+seen, original, mg.Tensor.backward = [], mg.Tensor.backward, backward
+try:
+    runpy.run_path(sys.argv[1], run_name="__main__")
+finally:
+    print("tapes:", seen)
+"""
+FAST = {"custom_op", "mlp"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=path.stem, marks=() if path.stem in FAST else pytest.mark.intense) for path in EXAMPLES],
+)
+def test_its_tapes_come_back_from_json_with_their_bits(path, tmp_path):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-X", "utf8", "-c", REPLAY, str(path)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", timeout=120)
+    assert done.returncode == 0, done.stderr
+    if "backward()" in path.read_text(encoding="utf-8"):
+        assert re.search(r"tapes: \[\d", done.stdout), "no tape was seen"
+
+
 @each
 def test_it_explains_itself_and_asserts_its_claims(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -45,6 +45,8 @@ def apply(op: Op, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
             else:
                 mask |= bit
                 parents.append(node)
+                if node.op is None:
+                    constants += node.cells[0][0]
         else:
             data = arg if arg is None or type(arg) is _ndarray else _convert(op, arg)
             kind = dtype if arg is None else getattr(data, "dtype", None)

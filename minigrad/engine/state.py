@@ -25,10 +25,10 @@ def user_site(frame: Any) -> tuple[CodeType, int]:
     return frame.f_code, frame.f_lasti
 
 
-def line_of(site: tuple[CodeType, int] | None) -> str:
-    """``file:line`` of a place that :func:`user_site` found; an empty text for None."""
-    if site is None:
-        return ""
+def line_of(site: tuple[CodeType, int] | str | None) -> str:
+    """``file:line`` of a place that :func:`user_site` found, or that a file tells; an empty text for None."""
+    if site is None or isinstance(site, str):
+        return site or ""
     code, offset = site
     line = next((line for start, end, line in code.co_lines() if start <= offset < end), code.co_firstlineno)
     return f"{code.co_filename}:{line}"

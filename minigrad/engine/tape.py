@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
-from types import CodeType
+from collections.abc import Iterator, Mapping, Sequence
+from types import CodeType, MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from minigrad.engine.listing import listing
 from minigrad.engine.state import State, current, line_of
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Node:
     grad: Tensor | None = None  # the gradient, for leaves and kept nodes
     keep = False  # whether backward leaves a gradient here
     name = ""
-    constants = 0  # sum of the write counters of constant tensors among the parents, when the op ran
+    constants = 0  # sum of the write counters of constants and leaves among the parents, when the op ran
     value: np.ndarray[Any, Any] | None = None  # a leaf's array; any node's under record()
 
     op: Op | None
@@ -55,7 +56,7 @@ class Node:
     version: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    site: tuple[CodeType, int] | None
+    site: tuple[CodeType, int] | str | None
     path: str
     clean: bool
     seq: int
@@ -76,6 +77,17 @@ class Node:
         return sum([cell[0] for cell in self.cells]) != self.version
 
     @property
+    def outdated(self) -> bool:
+        """Whether the library has written to a leaf or constant since this op used it."""
+        now = 0
+        for p in self.parents:
+            if type(p) is Node:
+                now += p.cells[0][0] if p.op is None else 0
+            elif hasattr(p, "cell"):
+                now += p.cell[0]
+        return now != self.constants
+
+    @property
     def where(self) -> str:
         """The user's ``file:line``, or an empty text."""
         return line_of(self.site)
@@ -93,10 +105,11 @@ class Tape:
     ['mul', 'tanh']
     """
 
-    __slots__ = ("nodes",)
+    __slots__ = ("cotangents", "nodes")
 
-    def __init__(self, nodes: tuple[Node, ...]) -> None:
+    def __init__(self, nodes: tuple[Node, ...], cotangents: Mapping[Node, np.ndarray[Any, Any]] | None = None) -> None:
         self.nodes = nodes
+        self.cotangents: Mapping[Node, np.ndarray[Any, Any]] = cotangents or MappingProxyType({})
 
     @classmethod
     def of(cls, result: Tensor) -> Tape:
@@ -132,45 +145,71 @@ class Tape:
         Raises RuntimeError if a leaf or constant was written since; where ``with mg.record():`` kept the values of
         all that used it, the written leaf alone is missing.
         """
+        lost = {
+            p for n in self.nodes if n.outdated for p in n.parents if type(p) is Node and p.op is None and p.written
+        }
         values: dict[Node, np.ndarray[Any, Any]] = {}
-        lost: set[Any] = set()
         for node in self.nodes:
-            if node.op is None and node.written:
-                lost.add(node)
-            elif node.value is not None:
+            if node in lost:
+                continue
+            if node.value is not None:
                 values[node] = node.value
-            elif not lost.isdisjoint(node.parents) or node.constants != sum(
-                p.cell[0] for p in node.parents if hasattr(p, "cell")
-            ):
-                what = node.name or (node.op.name if node.op else "a leaf")
-                raise RuntimeError(
-                    f"{what} {node.shape}: a leaf was written after it was used, so its old value is lost: "
-                    "compute the result inside `with mg.record():` to keep values"
-                )
-            else:
-                inputs = [values[p] if type(p) is Node else getattr(p, "_data", p) for p in node.parents]
-                assert node.op is not None
-                values[node] = node.op.run(inputs, node.options, current().kernels)[0]
+                continue
+            inputs = [values.get(p) if type(p) is Node else getattr(p, "_data", p) for p in self.inputs(node)]
+            assert node.op is not None
+            values[node] = node.op.run(inputs, node.options, current().kernels)[0]
         return values
 
+    def inputs(self, node: Node) -> Sequence[Any]:
+        """An op's inputs: nodes, and constants. Raises RuntimeError if a leaf or constant was written since its use."""
+        if node.outdated:
+            what = node.name or (node.op.name if node.op else "a leaf")
+            raise RuntimeError(
+                f"{what} {node.shape}: a leaf or constant was written after it was used, so its old value is lost: "
+                "compute the result inside `with mg.record():` to keep values"
+            )
+        return node.parents
+
+    def backward(self, gradient: Any = None) -> Tape:
+        """This tape with the cotangents of its last line, ``gradient`` (1 for one element), in ``cotangents``.
+
+        The tape is run again for it: also after a backward that has freed it, and ``.grad`` is not touched.
+        Raises RuntimeError if a leaf or constant was written since; ValueError as ``Tensor.backward``.
+
+        >>> import minigrad as mg
+        >>> x = mg.tensor(3.0, requires_grad=True, name="x")
+        >>> tape = mg.Tape.of(x * x).backward()
+        >>> tape.cotangents[x.node].item(), x.grad
+        (6.0, None)
+        """
+        from minigrad.engine.archive import cotangents  # it runs ops, which stand on tapes
+
+        return Tape(self.nodes, MappingProxyType(cotangents(self, gradient)))
+
+    def to_json(self) -> str:
+        """Everything needed to run this tape again: ops, options, constants, leaves; arrays as little-endian base64.
+
+        Raises RuntimeError if a leaf or constant was written since, TypeError for an option that JSON cannot hold.
+        """
+        from minigrad.engine.archive import dump
+
+        return dump(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> Tape:
+        """Run the tape that :meth:`to_json` wrote: in the same mode (kernels or formulas), with the same bits.
+
+        Raises ValueError for another text, or an op that is not declared.
+
+        >>> import minigrad as mg
+        >>> tape = mg.Tape.of(mg.tanh(mg.tensor(0.5, requires_grad=True)))
+        >>> twin = mg.Tape.from_json(tape.to_json())
+        >>> [a.tobytes() == b.tobytes() for a, b in zip(tape.values().values(), twin.values().values())]
+        [True, True]
+        """
+        from minigrad.engine.archive import load
+
+        return load(text)
+
     def __str__(self) -> str:
-        number = {node: i for i, node in enumerate(self.nodes)}
-        rows = []
-        for node, i in number.items():
-            what = node.name or "leaf"
-            if node.op is not None:
-                inputs = [f"%{number[p]}" if type(p) is Node else _constant(p) for p in node.parents]
-                what = f"{node.op.name}({', '.join(inputs)})"
-            formula = node.op.formula if node.op else ""
-            where = node.where.replace("\\", "/").rpartition("/")[2]
-            rows.append((f"%{i}", what, formula, f"{node.dtype} {node.shape}", node.path, where))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        return "\n".join(lines)
-
-
-def _constant(value: Any) -> str:
-    """A constant among an op's inputs: a number as it is, an array by its shape."""
-    if isinstance(value, int | float | None):
-        return str(value)
-    return f"const {value.shape}" if value.shape else "const"
+        return listing(self)

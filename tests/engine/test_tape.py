@@ -52,7 +52,7 @@ def test_it_reads_with_formula_shape_name_and_the_users_line():
     for part in (
         "x",
         "tanh(%1)",
-        "mul(%0, 3.0)",
+        "mul(%0 x, 3.0)",
         "y = tanh x",
         "float64",
         "(2,)",
