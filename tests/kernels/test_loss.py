@@ -50,3 +50,10 @@ def test_mse(shape, dtype, rng):
     assert same(loss.mse(np.asfortranarray(a), b), got)
     g = np.asarray(0.7, dtype)
     assert same(loss.mse_vjp(g, a, b), (a - b) * (g * dtype.type(2 / a.size)))
+
+
+@pytest.mark.parametrize("c", [1, 5, 16, 17])
+def test_missing_terms_of_a_row_are_no_terms(c):
+    x = np.random.default_rng(c).standard_normal((3, c)) - 200.0  # e^-80 would be more than all of them
+    _, lse, _ = loss.cross_entropy(x, np.zeros(3, np.int64))
+    np.testing.assert_allclose(lse + 200.0, np.log(np.exp(x + 200.0).sum(axis=1)), rtol=1e-12, atol=1e-12)
