@@ -180,7 +180,8 @@ def _walk(
             raise _stale(node)
     wanted = None if inputs is None else {*nodes, *inputs}
     state = current()
-    wrap = graph or state.observer is not None
+    observer = state.observer if state.undoing is None else None
+    wrap = graph or (state.observer is not None and state.observer.looks_inside)
     if wrap and not isinstance(seed, Tensor):
         seed = Tensor(seed)
     elif not wrap and isinstance(seed, Tensor):
@@ -195,7 +196,7 @@ def _walk(
         if node.keep:
             kept.append((node, g))
         if wrap:
-            with mode(grad=graph, path=node.path):
+            with mode(grad=graph, path=node.path, undoing=state.undoing or node):
                 contributions = _pull(node, g, wanted, graph, wrap, state.kernels)
                 for parent, new in contributions:
                     pending[parent] = pending[parent] + new if parent in pending else new
@@ -209,10 +210,15 @@ def _walk(
                     pending[parent] = new
                     if new is g or new.base is not None:
                         borrowed.add(parent)
+        if observer is not None:
+            observer.sent(node, g, contributions)
         if not retain:
             node.saved = None
         if not quiet:
             yield Step(node, g, contributions)
+    if observer is not None:
+        for node, g in pending.items():
+            observer.sent(node, g, ())
     if not quiet:
         for node in sorted(pending, key=_SEQ, reverse=True):
             yield Step(node, pending[node], ())
@@ -393,7 +399,8 @@ def _through(node: Node, g: Any, graph: bool, wanted: set[Node] | None) -> list[
     assert node.saved is not None
     inputs = list(_rewrap(node))
     targets: list[tuple[Node, Node]] = []
-    with mode(grad=True):
+    undoing = current().undoing or node
+    with mode(grad=True, undoing=undoing):
         for i, parent in enumerate(node.parents):
             if type(parent) is Node and (wanted is None or parent in wanted):
                 inputs[i] = identity(inputs[i]) if graph else Tensor(inputs[i]._data).requires_grad_()
@@ -403,6 +410,6 @@ def _through(node: Node, g: Any, graph: bool, wanted: set[Node] | None) -> list[
         out = node.op.fn(inputs, **node.options) if node.op.sequence else node.op.fn(*inputs, **node.options)
     if not isinstance(out, Tensor) or out.node is None:
         return []
-    with mode(grad=graph):
+    with mode(grad=graph, undoing=undoing):
         found = cotangents(out.node, g, {inner for _, inner in targets}, graph, graph)
     return [(parent, found[inner]) for parent, inner in targets if inner in found]

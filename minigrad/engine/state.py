@@ -37,16 +37,21 @@ def line_of(site: tuple[CodeType, int] | str | None) -> str:
 class Observer:
     """What the one observer slot of a State holds: it is told what happens in that context. This one ignores it.
 
-    While there is one, backward computes with tensors, by the rules of each argument, so that it sees those ops, too.
+    While there is one that looks inside, backward computes with tensors, by the rules of each argument, so that it
+    sees those ops, too.
     """
 
     __slots__ = ()
+    looks_inside = True
 
     def ran(self, op: Any, args: Any, options: dict[str, Any], out: Any, outs: tuple[Any, ...]) -> None:
         """An op ran on tensors: it returned ``out``, or wrote it; ``outs``: the output's array, residuals' arrays."""
 
     def reads(self, tensor: Any) -> None:
         """A value is about to leave the engine, as a number, an array, or a truth."""
+
+    def sent(self, node: Any, cotangent: Any, contributions: Any) -> None:
+        """Backward has a node's whole cotangent, and the node's rules gave [(parent, contribution), …]."""
 
     def gradient(self, node: Any, write: bool) -> None:
         """``node.grad`` is about to be read, or to be replaced."""
@@ -65,7 +70,7 @@ class State:
     Entering a mode installs a changed copy, so that a mode never leaks into another context.
     """
 
-    __slots__ = ("grad", "kernels", "observer", "path", "record", "site")
+    __slots__ = ("grad", "kernels", "observer", "path", "record", "site", "undoing")
 
     #: Numbers the nodes of all contexts, so that a graph may be built by several threads.
     sequence = itertools.count()
@@ -81,6 +86,7 @@ class State:
         self.observer: Observer | None = None  # is told what happens
         self.path = ""  # dotted path of the module that is running
         self.site: tuple[CodeType, int] | None = None  # the user's line that called it
+        self.undoing: Any = None  # the node whose rules are running, if an observer is to know
 
     def copy(self, **changes: Any) -> State:
         new = State.__new__(State)

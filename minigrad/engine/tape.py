@@ -44,6 +44,7 @@ class Node:
     grad: Tensor | None = None  # the gradient, for leaves and kept nodes
     keep = False  # whether backward leaves a gradient here
     name = ""
+    checksums: list[int] | None = None  # of what was saved, if somebody checks it
     constants = 0  # sum of the write counters of constants and leaves among the parents, when the op ran
     value: np.ndarray[Any, Any] | None = None  # a leaf's array; any node's under record()
 
