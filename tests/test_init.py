@@ -296,3 +296,10 @@ def test_a_shared_array_is_copied():
     one, two = (nn.Linear(2, 2, weight_init=lambda *a: shared) for _ in range(2))
     assert not np.shares_memory(one.weight.data, two.weight.data)
     assert not np.shares_memory(one.weight.data, shared)
+
+
+def test_an_in_place_form_fills_tensors_only():
+    with pytest.raises(
+        TypeError, match=r"xavier_uniform_: need a Tensor to fill, got ndarray; an array: mg.from_numpy"
+    ):
+        init.xavier_uniform_(np.zeros((2, 3)))

@@ -521,6 +521,8 @@ def _in_place(kind: Callable[..., Rule]) -> Callable[..., Tensor]:
     """The form of an initializer that fills a tensor."""
 
     def fill(tensor: Tensor, *args: Any, rng: Rng | None = None, **options: Any) -> Tensor:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name}_: need a Tensor to fill, got {type(tensor).__name__}; an array: mg.from_numpy(a)")
         rule = kind(*args, **options)
         fan_in, fan_out = fans(tensor.shape) if rule.scaled else (1, 1)
         generator = np.random.default_rng() if rng is None else rng
@@ -532,7 +534,8 @@ def _in_place(kind: Callable[..., Rule]) -> Callable[..., Tensor]:
     fill.__name__ = fill.__qualname__ = f"{name}_"
     fill.__doc__ = f"""Fill a tensor in place by :class:`{name}`, and return it; ``rng``: fresh entropy unless given.
 
-    Takes that initializer's options. Raises ValueError where they, or the shape, do not fit it.
+    Takes that initializer's options. Raises ValueError where they, or the shape, do not fit it; TypeError for what is
+    no Tensor.
     """
     return fill
 

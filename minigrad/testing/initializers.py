@@ -79,7 +79,7 @@ def _structure(rule: Initializer, shape: tuple[int, ...], law: Callable[..., Law
     name = "same seed, same bytes"
     try:
         one, two, other = (_drawn(rule, shape, "float32", seed).tobytes() for seed in (0, 0, 1))
-    except Exception as error:
+    except Exception as error:  # of a user's code, as in _tried
         yield Property(name, "fail", str(error))
         return
     yield Property(name, "pass" if one == two else "fail")

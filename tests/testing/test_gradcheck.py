@@ -20,6 +20,7 @@ def drawn(name, seeds):
     """Float64 and float32 samples of the op, away from its kinks and ties."""
     found = []
 
+    # it draws, and checks nothing: there is no example whose time could tell anything
     @settings(max_examples=2 * seeds, phases=[Phase.generate], derandomize=True, database=None, deadline=None)
     @given(laws.samples(REGISTRY[name], (1, 2, 3), (laws.F32, laws.F64)))
     def collect(s):
