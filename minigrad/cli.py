@@ -1,4 +1,4 @@
-"""The ``minigrad`` command: ``train``, ``eval``, ``ops`` and ``warmup``."""
+"""The ``minigrad`` command: ``train``, ``eval``, ``ops``, ``explain`` and ``warmup``."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from minigrad.compiler import Compiled, Progress
 from minigrad.engine.op import REGISTRY, Op, Rule
 from minigrad.engine.state import no_grad
 from minigrad.engine.tensor import Tensor, from_numpy
+from minigrad.explorer import explain
 from minigrad.kernels import jit
 from minigrad.ops.loss import cross_entropy
 
@@ -159,11 +160,16 @@ def _parser() -> _Parser:
     ops.add_argument("name", nargs="?", help="one op, with its description")
     ops.set_defaults(run=_ops, parser=ops)
 
+    page = commands.add_parser("explain", help="one op: derivatives to second order, sources, an example in numbers")
+    page.add_argument("name", help="the op")
+    page.set_defaults(run=_explain, parser=page)
+
     warmup = commands.add_parser("warmup", help="compile all kernels into the cache, so that nothing waits later")
     warmup.add_argument("--quiet", action="store_true", help="print the summary line only")
     warmup.set_defaults(run=_warmup, parser=warmup)
     parser.set_defaults(
-        parser=parser, run=lambda options: parser.error("say what to do: train, eval, ops or warmup (--help explains)")
+        parser=parser,
+        run=lambda options: parser.error("say what to do: train, eval, ops, explain or warmup (--help explains)"),
     )
     return parser
 
@@ -396,3 +402,9 @@ def _ops(options: argparse.Namespace) -> None:
     print("\n".join(_lines(op)))
     print(f"\n{op.name}{inspect.signature(op.fn)}, shapes: {op.shapes}\n")
     print(textwrap.indent(inspect.cleandoc(op.__doc__ or ""), "    "))
+
+
+def _explain(options: argparse.Namespace) -> None:
+    if options.name not in REGISTRY:
+        raise UserError(f"there is no op {options.name!r}{_nearest(options.name, REGISTRY)}")
+    print(explain(options.name))
