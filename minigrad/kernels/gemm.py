@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from minigrad.kernels.jit import function, inlined, kernel
 from minigrad.kernels.pool import POOL
-from minigrad.kernels.reduction import DEPTH as LEVELS
-from minigrad.kernels.reduction import LANES, column_sum
+from minigrad.kernels.reduction import column_sum
 from minigrad.kernels.reduction import sum as column_sums
 from minigrad.kernels.simd import (
     VECTOR_BYTES,
@@ -665,7 +664,7 @@ def _linear_vjp(
     if to_w:
         _gemm(g, m, rows, g_col, g_row, x, rows, deep, x_row, x_col, dw, m, deep, dw_row, dw_col, dw, dw, 0, 0)
     if to_b:
-        column_sum(g, db, rows, m, scratch(g, LANES), scratch(g, LEVELS))
+        column_sum(g, db, rows, m)
 
 
 def linear_vjp(positions: tuple[int, ...]) -> Callable[[Array, Any, Any], list[Array]]:

@@ -19,7 +19,7 @@ from minigrad.kernels.reduction import (
     row_sum,
     short_peak_and_exp_sum,
 )
-from minigrad.kernels.simd import Term, formula, load, offset, scratch, store, where, width
+from minigrad.kernels.simd import Term, formula, load, offset, scratch, store, unit, where, width
 
 Array = NDArray[Any]
 empty = np.empty
@@ -67,8 +67,8 @@ def _plus_log(m: Term, total: Term) -> Term:
 
 
 @formula
-def _softmax_less(x: Term, lse: Term, scale: Term) -> Term:
-    return scale * vm.exp(x - lse)
+def _softmax_less(x: Term, lse: Term, one: Term, scale: Term) -> Term:
+    return scale * (vm.exp(x - lse) - one)
 
 
 @kernel("TTiTTT*", ints=5)
@@ -83,13 +83,8 @@ def _cross_entropy_vjp(
         share = _quotient(g[i * step], float(divisor)) if divisor > 1 else g[i * step]
         scale = share * weight[t] if weighted else share
         for j in range(0, c, w):
-            store(q, j, c, _softmax_less(load(p, j, c, 0.0), lse[i], scale))
-        q[t] = _at_target(p[t], lse[i], scale)
-
-
-@formula
-def _at_target(x: Term, lse: Term, scale: Term) -> Term:
-    return scale * (vm.exp(x - lse) - 1.0)
+            x = load(p, j, c, 0.0)
+            store(q, j, c, _softmax_less(x, lse[i], unit(x, t - j), scale))
 
 
 def cross_entropy(

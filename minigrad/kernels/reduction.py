@@ -15,7 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigrad.kernels.jit import function, kernel
-from minigrad.kernels.simd import Term, ask, fold, formula, load, load16, offset, put, scratch, store, where, width
+from minigrad.kernels.simd import (
+    Term,
+    ask,
+    fold,
+    formula,
+    load,
+    load4,
+    load16,
+    offset,
+    put,
+    scratch,
+    store,
+    where,
+    width,
+)
 from minigrad.kernels.vector_math import exp, log
 
 Array = NDArray[Any]
@@ -52,6 +66,7 @@ _sum_lanes, _product_of_lanes, _largest_lane = fold(_add), fold(_multiply), fold
 
 
 DEPTH = 64  # levels of the tree: enough for 2^64 blocks
+ROOM = 4 * DEPTH
 
 
 @function
@@ -116,41 +131,64 @@ def _tree(term: Any, combine: Any, fold_lanes: Any, empty: float) -> Any:
 
 
 def _columns(combine: Any, neutral: float, empty: float) -> Any:
-    """The same tree down columns: each native vector is several columns, each lane of the order a vector."""
+    """The same tree down columns, of which a vector holds several; where there are many, four vectors at a time."""
 
-    @function
-    def total(p: Any, out: Any, n: Any, inner: Any, lanes: Any, stack: Any) -> Any:
-        w = width(p)
-        for column in range(0, inner, w):
-            depth = 0
+    def strip(load: Any) -> Any:
+        @function
+        def pair(p: Any, lane: Any, start: Any, end: Any, inner: Any, column: Any) -> Any:
+            """Lanes ``lane`` and ``lane`` + 8 of a block, combined."""
+            low = high = load(p, 0, 0, neutral)
+            row = start + lane
+            while row + 8 < end:
+                low = combine(low, load(offset(p, row * inner), column, inner, neutral))
+                high = combine(high, load(offset(p, (row + 8) * inner), column, inner, neutral))
+                row += LANES
+            if row < end:
+                low = combine(low, load(offset(p, row * inner), column, inner, neutral))
+            return combine(low, high)
+
+        @function
+        def four(p: Any, lane: Any, start: Any, end: Any, inner: Any, column: Any) -> Any:
+            return combine(pair(p, lane, start, end, inner, column), pair(p, lane + 4, start, end, inner, column))
+
+        @function
+        def eight(p: Any, lane: Any, start: Any, end: Any, inner: Any, column: Any) -> Any:
+            return combine(four(p, lane, start, end, inner, column), four(p, lane + 2, start, end, inner, column))
+
+        @function
+        def total(p: Any, out: Any, n: Any, inner: Any, column: Any, w: Any, stack: Any) -> Any:
+            depth, room = 0, DEPTH * w
             for start in range(0, n, BLOCK):
                 end = min(start + BLOCK, n)
-                for lane in range(LANES):
-                    result = load(p, 0, 0, neutral)
-                    for i in range(start + lane, end, LANES):
-                        result = combine(result, load(p, i * inner + column, i * inner + inner, neutral))
-                    store(lanes, lane * w, LANES * w, result)
-                half = LANES // 2
-                while half:
-                    for i in range(0, half * w, w):
-                        low, high = load(lanes, i, LANES * w, neutral), load(lanes, i + half * w, LANES * w, neutral)
-                        store(lanes, i, LANES * w, combine(low, high))
-                    half //= 2
-                result = load(lanes, 0, w, neutral)
+                result = combine(eight(p, 0, start, end, inner, column), eight(p, 1, start, end, inner, column))
                 block = start // BLOCK
                 while block & 1:
                     depth -= 1
-                    result = combine(load(stack, depth * w, DEPTH * w, neutral), result)
+                    result = combine(load(stack, depth * w, room, neutral), result)
                     block >>= 1
-                store(stack, depth * w, DEPTH * w, result)
+                store(stack, depth * w, room, result)
                 depth += 1
             if depth == 0:
                 store(stack, 0, w, load(p, 0, 0, empty))
                 depth = 1
-            result = load(stack, (depth - 1) * w, DEPTH * w, neutral)
+            result = load(stack, (depth - 1) * w, room, neutral)
             for level in range(depth - 2, -1, -1):
-                result = combine(load(stack, level * w, DEPTH * w, neutral), result)
+                result = combine(load(stack, level * w, room, neutral), result)
             store(out, column, inner, result)
+
+        return total
+
+    narrow, wide = strip(load), strip(load4)
+
+    @function
+    def total(p: Any, out: Any, n: Any, inner: Any) -> Any:
+        stack, w, column = scratch(p, ROOM), width(p), 0
+        while column + 2 * w < inner:
+            wide(p, out, n, inner, column, 4 * w, stack)
+            column += 4 * w
+        while column < inner:
+            narrow(p, out, n, inner, column, w, stack)
+            column += w
 
     return total
 
@@ -165,23 +203,23 @@ row_dot = _tree(_product_term, _add, _sum_lanes, 0.0)
 @kernel("TT*", ints=3)
 def _sum(x: Any, out: Any, outer: Any, n: Any, inner: Any) -> None:
     """Sums over the middle axis of (outer, n, inner)."""
-    lanes, stack = scratch(x, LANES), scratch(x, DEPTH)
+    stack = scratch(x, DEPTH)
     for i in range(outer):
         if inner == 1:
             out[i] = row_sum(offset(x, i * n), x, x[0] if n else 0.0, n, stack)
         else:
-            column_sum(offset(x, i * n * inner), offset(out, i * inner), n, inner, lanes, stack)
+            column_sum(offset(x, i * n * inner), offset(out, i * inner), n, inner)
 
 
 @kernel("TT*", ints=3)
 def _prod(x: Any, out: Any, outer: Any, n: Any, inner: Any) -> None:
     """Products over the middle axis of (outer, n, inner)."""
-    lanes, stack = scratch(x, LANES), scratch(x, DEPTH)
+    stack = scratch(x, DEPTH)
     for i in range(outer):
         if inner == 1:
             out[i] = _row_product(offset(x, i * n), x, x[0] if n else 0.0, n, stack)
         else:
-            _column_product(offset(x, i * n * inner), offset(out, i * inner), n, inner, lanes, stack)
+            _column_product(offset(x, i * n * inner), offset(out, i * inner), n, inner)
 
 
 def _reduce(kernel: Any, x: Array, axes: tuple[int, ...]) -> Array:

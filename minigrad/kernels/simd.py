@@ -340,9 +340,9 @@ def masked_store(builder: Any, value: Any, address: Any, mask: Any) -> None:
     builder.call(callee, [value, address, ir.Constant(_I32, _alignment(vector)), mask])
 
 
-def _load(lanes: int | None) -> Any:
+def _load(lanes: Callable[[types.Float], int]) -> Any:
     def load(typingctx: Any, p: Any, i: Any, n: Any, fill: Any) -> Any:
-        result = Lanes(p.dtype, lanes or native(p.dtype))
+        result = Lanes(p.dtype, lanes(p.dtype))
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             vector = context.get_value_type(result)
@@ -372,9 +372,11 @@ def _load(lanes: int | None) -> Any:
 
 
 #: load(p, i, n, fill) -> a native vector of p[i:], where positions from n on are ``fill`` and are not read.
-load = _load(None)
+load = _load(native)
 #: The same, always 16 lanes.
-load16 = _load(16)
+load16 = _load(lambda element: 16)
+#: The same, four native vectors side by side.
+load4 = _load(lambda element: 4 * native(element))
 
 
 @intrinsic
@@ -512,6 +514,21 @@ def lane(typingctx: Any, lanes: Any, index: Any) -> Any:
         return builder.extract_element(args[0], builder.trunc(args[1], _I32))
 
     return lanes.element(lanes, types.int64), codegen
+
+
+@intrinsic
+def unit(typingctx: Any, lanes: Any, index: Any) -> Any:
+    """1 in lane ``index``, which may lie outside, and 0 elsewhere, in a vector like ``lanes``."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        word, end = ir.IntType(lanes.element.bitwidth), ir.Constant(_I64, lanes.count)
+        place = builder.select(builder.icmp_unsigned("<", args[1], end), args[1], end)
+        place = place if word.width == 64 else builder.trunc(place, word)
+        numbers = Term(builder, ir.Constant(ir.VectorType(word, lanes.count), list(range(lanes.count))))
+        here = (numbers == Term(builder, place)).value
+        return builder.uitofp(here, args[0].type)
+
+    return lanes(lanes, types.int64), codegen
 
 
 @intrinsic
