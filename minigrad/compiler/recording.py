@@ -207,8 +207,12 @@ class Recording:
             values.append(value if array is None else Tensor(array.copy()))
         return rebuild(self.shape, iter(values))
 
-    def loop(self, arrays: list[Array], order: Array, begin: int, end: int, size: int, losses: Array) -> None:
-        """Run the steps from ``begin`` to ``end`` of an epoch, on rows of ``arrays`` in this order."""
+    def loop(self, arrays: list[Array], size: int) -> Callable[[Array, int, int, Array], None]:
+        """A function (order, begin, end, losses) that runs the steps from begin to end of an epoch, without Python.
+
+        Each takes ``size`` rows of ``arrays``, in this order. It is good until something else runs this recording, or
+        looks at gradients.
+        """
         executor = self.executor
         if self.batch is None:
             self.batch = [np.empty((size, *x.shape[1:]), x.dtype) for x in arrays]
@@ -216,13 +220,19 @@ class Recording:
         arguments = [*self.batch, *self.places]
         executor.bind(arguments)
         rows = [(address_of(x), address_of(b), b.nbytes // size) for x, b in zip(arrays, self.batch, strict=True)]
+        data = np.array(rows).reshape(-1)
         out = self.outputs[0] if self.one and self.outputs[0] is not None and self.outputs[0].size == 1 else None
-        results = np.array([0 if out is None else address_of(out), address_of(losses)])
+        results = np.array([0 if out is None else address_of(out), 0])
         nbytes = 0 if out is None else out.nbytes
-        try:
-            executor.walk(begin, end, order, np.array(rows).reshape(-1), results, size, nbytes, arguments)
-        finally:
-            self._tell(executor.ended.item(1) - begin)
+
+        def run(order: Array, begin: int, end: int, losses: Array) -> None:
+            results[1] = address_of(losses)
+            try:
+                executor.walk(begin, end, order, data, results, size, nbytes, arguments)
+            finally:
+                self._tell(executor.ended.item(1) - begin)
+
+        return run
 
     def _tell(self, steps: int) -> None:
         """Show outside what so many steps have done to gradients, and that they have written."""

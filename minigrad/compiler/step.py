@@ -179,27 +179,29 @@ class Compiled:
         key = (structure, tuple([("array", x.dtype, (size, *x.shape[1:])) for x in arrays]))
         losses: Array = np.zeros((rounds, steps), np.float32)
         chunk, told = 1, time.perf_counter()
+        loop = None  # of the recording, as long as no Python has run since it was found to be the right one
         for epoch in range(rounds):
             order = permutation(n, integer("seed", seed, 0), first + epoch) if shuffle else np.arange(n)
             done = 0
             while done < steps:
                 begin = time.perf_counter()
-                recording = self._native(key) if done < whole else None
-                if recording is None:
-                    count = 1
+                if loop is None and done < whole and (recording := self._native(key)) is not None:
+                    loop = recording.loop(arrays, size)
+                if loop is None or done == whole:
+                    count, loop = 1, None
                     result = self(*[x.take(order[done * size : (done + 1) * size], axis=0) for x in arrays])
                     if isinstance(result, Tensor) and result.size == 1:
                         losses = losses if losses.dtype == result.dtype else losses.astype(result.dtype)
                         losses[epoch, done] = result._data.reshape(())
                 else:
                     count = min(chunk, whole - done)
-                    recording.loop(arrays, order, done, done + count, size, losses[epoch])
+                    loop(order, done, done + count, losses[epoch])
                 done += count
                 now = time.perf_counter()
-                if recording is not None and now > begin:
+                if loop is not None and now > begin:
                     chunk = max(1, int(count * _PERIOD / (now - begin)))
                 if callback is not None and (now - told >= _PERIOD or done == steps):
-                    told = now
+                    told, loop = now, None
                     callback(Progress(first + epoch, done, steps, losses[epoch, :done]))
         return History(losses)
 

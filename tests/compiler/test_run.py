@@ -39,6 +39,19 @@ def test_the_same_bits_as_the_loop(n, size, epochs, shuffle, seed, optimizer, ra
     assert_same(state(net, opt), state(other, other_opt))
 
 
+def test_gradients_that_a_callback_keeps_stay_as_they_were():
+    net, _, step = task()
+    kept = []
+
+    def callback(progress):
+        kept.append([(p.grad, p.grad.data.copy()) for p in net.parameters()])
+
+    mg.compile(step).run(*batch(0, rows=24), batch_size=6, epochs=4, callback=callback)
+    assert len(kept) == 4
+    for gradient, then in sum(kept, []):
+        assert gradient.data.tobytes() == then.tobytes()
+
+
 def test_a_callback_sees_progress_and_may_change_the_learning_rate():
     x, y = batch(0, rows=20)
     net, opt, step = task()
