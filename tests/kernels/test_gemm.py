@@ -59,6 +59,18 @@ def plain(a, b):
     return out
 
 
+@pytest.mark.parametrize("k", [1, 10, 300, 2000])
+def test_the_error_is_within_the_bound_of_a_chain(k, dtype, rng):
+    """γ_k Σ |a||b| (Higham 2002, 3.1), against exact arithmetic."""
+    unit = np.finfo(dtype).eps / 2
+    a, b = ((rng.standard_normal((3, k)) * 10.0 ** rng.uniform(-6, 6, (3, k))).astype(dtype) for _ in range(2))
+    c = gemm.matmul(a, b.T)
+    for i, j in np.ndindex(3, 3):
+        terms = [Fraction(float(x)) * Fraction(float(y)) for x, y in zip(a[i], b[j], strict=True)]
+        error = abs(Fraction(float(c[i, j])) - sum(terms))
+        assert error <= k * unit / (1 - k * unit) * float(sum(map(abs, terms)))
+
+
 def test_the_plain_loop_keeps_the_promise(dtype, rng):
     a, b = rng.standard_normal((5, 40)).astype(dtype), rng.standard_normal((40, 3)).astype(dtype)
     assert same(plain(a, b), chain(a, b))

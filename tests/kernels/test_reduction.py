@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from kernel_tools import layouts, same, tree
@@ -9,7 +11,7 @@ LENGTHS = [0, 1, 2, 7, 15, 16, 17, 31, 100, 1023, 1024, 1025, 2048, 3000, 5 * 10
 
 
 @pytest.mark.parametrize("n", LENGTHS)
-@pytest.mark.parametrize("columns", [1, 3, 21])
+@pytest.mark.parametrize("columns", [1, 3, 21, 70])
 def test_the_promised_order(n, columns, dtype, rng):
     x = rng.standard_normal((n, columns)).astype(dtype)
     y = (1 + x / 50).astype(dtype)
@@ -23,6 +25,19 @@ def test_the_promised_order(n, columns, dtype, rng):
         assert same(down, f(a.T, (1,)))
         assert same(down, f(a.T.copy(), (1,)))
         assert same(down, f(np.stack([a, a]), (1,))[1])
+
+
+@pytest.mark.parametrize("n", [2, 17, 1000, 1025, 100_000])
+def test_the_error_is_within_the_bound_of_the_tree(n, dtype, rng):
+    """Each term passes through so many additions: in its lane, over 16 lanes, over the blocks (Higham 2002, 4.2)."""
+    depth = -(-min(n, 1024) // 16) + 4 + int(np.ceil(np.log2(-(-n // 1024))))
+    unit = np.finfo(dtype).eps / 2
+    for low, spread in ((0, 0), (-1, 0), (-1, 4), (-1, 12)):  # a plain chain of 10⁵ positive terms is far outside
+        x = (rng.uniform(low, 1, (n, 2)) * 10.0 ** rng.uniform(-spread, spread, (n, 2))).astype(dtype)
+        for j, total in enumerate(rd.sum(x, (0,))):
+            terms = x[:, j].astype(float)
+            error = abs(math.fsum([float(total), *-terms]))
+            assert error <= depth * unit / (1 - depth * unit) * math.fsum(np.abs(terms))
 
 
 def test_axes_and_layouts(dtype, rng):
