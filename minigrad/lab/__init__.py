@@ -8,12 +8,14 @@
 """
 
 from minigrad.lab.drift import Spread, blas_drift
-from minigrad.lab.meanfield import Critical, correlation_moment, critical, fixed_point
-from minigrad.lab.propagation import Layer, Propagation, propagate
+from minigrad.lab.meanfield import Critical, PhaseDiagram, correlation_moment, critical, fixed_point
+from minigrad.lab.propagation import Jacobian, Layer, Propagation, propagate
 
 __all__ = [
     "Critical",
+    "Jacobian",
     "Layer",
+    "PhaseDiagram",
     "Propagation",
     "Spread",
     "blas_drift",
