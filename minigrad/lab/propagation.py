@@ -130,7 +130,7 @@ class _Law(NamedTuple):
     shift: float
     bias: float
     before: Function | str
-    entering: tuple[float, float]  # E[h²] and E[h₁ h₂] of what enters, where theory begins
+    entering: tuple[float, float]  # E[h²] of what enters, and what of it varies with the input, where theory begins
     alone: bool = True  # whether what enters goes nowhere else, so that its gradient comes from here alone
 
     @property
@@ -218,7 +218,7 @@ def _random(
     w_law, b_law = laws[0](shape, width, width), laws[1]((width,), width, width)  # type: ignore[misc]  # not None
     if w_law.mean:
         raise ValueError(f"propagate: theory needs weights of mean 0, but {weights!r} has {w_law.mean}")
-    law = _Law(w_law.variance, width, width, b_law.mean, b_law.variance + b_law.mean**2, f, (1.0, 0.0))
+    law = _Law(w_law.variance, width, width, b_law.mean, b_law.variance + b_law.mean**2, f, (1.0, 1.0))
     totals = np.zeros((len(chosen), depth, 6))
     samples = []
     for row, seed in zip(totals, chosen, strict=True):
@@ -244,7 +244,7 @@ def _random(
 
 
 def _network(net: Any, x: Any, jacobian: bool) -> Propagation:
-    met, laws = _read(net, _inputs(net, x))
+    met, laws = read(net, inputs("propagate", net, x))
     samples = []
     if jacobian:
         for layer, law in zip(met[1:], laws[1:], strict=True):
@@ -257,32 +257,32 @@ def _network(net: Any, x: Any, jacobian: bool) -> Propagation:
     return _judged([layer.name for layer in met], totals, laws, samples)
 
 
-def _inputs(net: Any, x: Any) -> Tensor:
+def inputs(who: str, net: Any, x: Any) -> Tensor:
     """x as a leaf of the tape."""
     if not isinstance(net, Module):
-        raise TypeError(f"propagate: need a module, such as nn.Sequential, got {type(net).__name__}")
+        raise TypeError(f"{who}: need a module, such as nn.Sequential, got {type(net).__name__}")
     if x is None:
-        raise TypeError("propagate: a network needs inputs: write propagate(net, x)")
+        raise TypeError(f"{who}: a network needs inputs: write {who}(net, x)")
     leaf = tensor(x)
     if leaf.dtype.kind != "f":
         leaf = tensor(x, np.float32)
     values = leaf.data
     if values.ndim < 2 or len(values) < 2:
-        raise ValueError(f"propagate: need two inputs or more, x (n, ...), got shape {values.shape}")
+        raise ValueError(f"{who}: need two inputs or more, x (n, ...), got shape {values.shape}")
     if bad := int(np.sum(~np.isfinite(values))):
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
-        raise ValueError(f"propagate: {bad} of x's {values.size} values are not finite, the first at {where}")
+        raise ValueError(f"{who}: {bad} of x's {values.size} values are not finite, the first at {where}")
     if not (values != values[:1]).any():
-        raise ValueError(f"propagate: all {len(values)} inputs are equal, so that nothing can tell them apart")
+        raise ValueError(f"{who}: all {len(values)} inputs are equal, so that nothing can tell them apart")
     return leaf.requires_grad_()
 
 
-def _read(net: Module, leaf: Tensor) -> tuple[list[_Met], list[_Law]]:
+def read(net: Module, leaf: Tensor, who: str = "propagate") -> tuple[list[_Met], list[_Law]]:
     """Run the network once, and read its layers from the tape."""
-    tape = _recorded(net, leaf)
+    tape = _recorded(net, leaf, who)
     layers = [node for node in tape if node.op is not None and node.op.name == "linear"]
     if not layers:
-        raise ValueError("propagate: the network has no linear layers: it reads mg.linear, which nn.Linear calls")
+        raise ValueError(f"{who}: the network has no linear layers: it reads mg.linear, which nn.Linear calls")
     last = tape[-1]
     g = np.random.default_rng(0).standard_normal(last.shape).astype(last.dtype)
     cotangents = tape.backward(g).cotangents
@@ -295,20 +295,19 @@ def _read(net: Module, leaf: Tensor) -> tuple[list[_Met], list[_Law]]:
         h, weight, bias = (None if p is None else np.asarray(_value(p), np.float64) for p in layer.parents)
         for what, values in (("weight", weight), ("bias", bias)):
             if values is not None and not np.isfinite(values).all():
-                raise ValueError(f"propagate: the {what} of layer {name} has values that are not finite")
+                raise ValueError(f"{who}: the {what} of layer {name} has values that are not finite")
         assert h is not None
         assert weight is not None
         down = cotangents.get(layer)
         z, g = (np.asarray(a, np.float64).reshape(-1, len(weight)) for a in (layer.value, 0 if down is None else down))
         slope = None if isinstance(after, str) else init.value_and_slope(after, z)[1]
         met.append(_Met(name, weight, z, g, slope))
-        forward, varying = _seen(h.reshape(-1, h.shape[-1]))[:2]
-        law = _law(weight, np.zeros(1) if bias is None else bias, before, (forward, forward - varying))
+        law = _law(weight, np.zeros(1) if bias is None else bias, before, _seen(h.reshape(-1, h.shape[-1]))[:2])
         laws.append(law._replace(alone=used.get(origins[layer.parents[0]], 1) == 1))
     return met, laws
 
 
-def _recorded(net: Module, leaf: Tensor) -> Tape:
+def _recorded(net: Module, leaf: Tensor, who: str) -> Tape:
     """The tape of the network's output, with every node's value; in evaluation mode."""
     training = [module for _, module in net.named_modules() if module.training]
     try:
@@ -319,7 +318,7 @@ def _recorded(net: Module, leaf: Tensor) -> Tape:
         for module in training:
             module.training = True
     if not isinstance(out, Tensor):
-        raise TypeError(f"propagate: the network must return a tensor, got {type(out).__name__}")
+        raise TypeError(f"{who}: the network must return a tensor, got {type(out).__name__}")
     return Tape(()) if out.node is None else Tape.of(out)
 
 
@@ -449,20 +448,27 @@ def _theory(laws: Sequence[_Law], backward: Array) -> _Theory:
         math.nan
     )  # of the layer before: E[z²] − E[z]², E[z₁ z₂], E[z²] − E[z₁ z₂], E[z]
     for i, law in enumerate(laws):
-        if isinstance(law.before, str) or math.isnan(variance):
-            square, common = law.entering
-            gap = square - common
+        if isinstance(law.before, str) or not math.isfinite(variance):
+            square, gap = law.entering
             met.append(None)
         else:
             f = _shifted(law.before, shift)
             square, slopes = init.moments(f, variance)
-            c = min(max((shared - shift * shift) / variance, -1.0), 1.0) if variance else 1.0
-            common = correlation_moment(f, variance, variance, c)
-            # A difference of equal numbers would be rounding: the map's slope at c = 1 is E[φ′²].
-            gap = slopes * varying if varying < 1e-6 * variance else square - common
+            if (
+                varying < 1e-6 * variance
+            ):  # a difference of equal numbers is rounding; the map's slope at c = 1 is E[φ′²]
+                gap = slopes * varying
+            else:
+                c = min(max((shared - shift * shift) / variance, -1.0), 1.0) if variance else 1.0
+                gap = square - correlation_moment(f, variance, variance, c)
             factors[i] = law.fan_out * law.square * slopes if law.alone else math.nan
             met.append((f, variance))
-        q, shared, varying, shift = law.up * square + law.bias, law.up * common + law.bias, law.up * gap, law.shift
+        q, shared, varying, shift = (
+            law.up * square + law.bias,
+            law.up * (square - gap) + law.bias,
+            law.up * gap,
+            law.shift,
+        )
         variance = q if math.isnan(q) else max(q - shift * shift, 0.0)
         rows[i, :3] = q, varying, min(shared / q, 1.0) if q else 1.0
     rows[-1, 3] = 1.0

@@ -439,7 +439,7 @@ def spreads_as_predicted(activation, how, depth, width, seeds):
 
 @CORNERS
 def test_the_spread_of_singular_values(activation, how):
-    spreads_as_predicted(activation, how, depth=5, width=128, seeds=6)
+    spreads_as_predicted(activation, how, depth=5, width=128, seeds=4)
 
 
 @pytest.mark.intense
@@ -466,11 +466,12 @@ def test_lyapunov_exponents(requires):
     n, i = 4, np.arange(4, 0, -1)
     known = 0.5 * (requires("scipy.special").digamma(i / 2) + math.log(2 / n))
     found = lab.propagate(
-        depth=200, width=n, activation="linear", weight_init=init.normal(std=n**-0.5), batch=2, jacobian=True
+        depth=100, width=n, activation="linear", weight_init=init.normal(std=n**-0.5), batch=2, jacobian=True
     ).jacobian.lyapunov
-    assert found == pytest.approx(known, abs=0.05)
+    assert found == pytest.approx(known, abs=0.07)
     assert known[0] < 0, "typical products shrink, though the mean of their squares does not"
-    # A diagonal network: exponents are logarithms of its weights, and no range is left at 600 layers.
-    net = nn.Sequential(*[nn.Linear(2, 2, weight_init=[[0.1, 0.0], [0.0, 7.0]], dtype="float64") for _ in range(600)])
-    found = lab.propagate(net, np.eye(2), jacobian=True).jacobian
-    assert found.lyapunov == pytest.approx([math.log(7), math.log(0.1)], abs=0.01)
+    # A diagonal network: the exponents are logarithms of its weights, beyond the range of float64, too.
+    net = nn.Sequential(*[nn.Linear(2, 2, weight_init=[[0.1, 0.0], [0.0, 300]], dtype="float64") for _ in range(150)])
+    result = lab.propagate(net, np.eye(2), jacobian=True)
+    assert result.jacobian.lyapunov == pytest.approx([math.log(300), math.log(0.1)], abs=0.03)
+    assert "explodes on its way up" in result.verdict
