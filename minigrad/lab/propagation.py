@@ -454,21 +454,15 @@ def _theory(laws: Sequence[_Law], backward: Array) -> _Theory:
         else:
             f = _shifted(law.before, shift)
             square, slopes = init.moments(f, variance)
-            if (
-                varying < 1e-6 * variance
-            ):  # a difference of equal numbers is rounding; the map's slope at c = 1 is E[φ′²]
-                gap = slopes * varying
+            if varying < 1e-6 * variance:
+                gap = slopes * varying  # the map's slope at c = 1, for a difference of equal numbers would be rounding
             else:
                 c = min(max((shared - shift * shift) / variance, -1.0), 1.0) if variance else 1.0
                 gap = square - correlation_moment(f, variance, variance, c)
             factors[i] = law.fan_out * law.square * slopes if law.alone else math.nan
             met.append((f, variance))
-        q, shared, varying, shift = (
-            law.up * square + law.bias,
-            law.up * (square - gap) + law.bias,
-            law.up * gap,
-            law.shift,
-        )
+        q, varying, shift = law.up * square + law.bias, law.up * gap, law.shift
+        shared = law.up * (square - gap) + law.bias
         variance = q if math.isnan(q) else max(q - shift * shift, 0.0)
         rows[i, :3] = q, varying, min(shared / q, 1.0) if q else 1.0
     rows[-1, 3] = 1.0

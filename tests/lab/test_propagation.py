@@ -307,7 +307,9 @@ def test_the_advice_helps(activation):
     assert not sick.verdict.startswith("healthy")
     weight, bias = re.search(r"weight_init=(.*), bias_init=(.*)$", sick.verdict).groups()
     better = {"weight_init": eval(weight, {"init": init}), "bias_init": eval(bias, {"init": init})}
-    assert lab.propagate(deep(activation, width=128, **better), X[:, :128]).verdict.startswith("healthy")
+    well = lab.propagate(deep(activation, width=128, **better), X[:, :128])
+    assert well.verdict.startswith("healthy")
+    assert well.chi == pytest.approx(1, abs=0.15)
 
 
 def test_where_theory_begins_anew():
@@ -357,7 +359,9 @@ def test_dead_and_saturated_units():
     bias[:64] = -1e3
     net = nn.Sequential(nn.Linear(256, 256, bias_init=bias), nn.ReLU(), nn.Linear(256, 3), nn.Sigmoid()).initialize(0)
     assert lab.propagate(net, X).layers[0].dead == 0.25
-    mg.assign(net[2].bias, np.array([0.0, 0.0, 50.0]))
+    # The slopes of a sigmoid at 5.3 and 6.2 are 1/50 and 1/123 of that at 0.
+    mg.assign(net[2].weight, 1e-6 * net[2].weight.data)
+    mg.assign(net[2].bias, np.array([0.0, 5.3, 6.2]))
     assert lab.propagate(net, X).layers[1].saturated == pytest.approx(1 / 3)
 
 

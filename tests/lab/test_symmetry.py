@@ -68,18 +68,17 @@ def test_bits_decide():
 
 
 def test_dead_units_are_one():
-    x = np.abs(np.random.default_rng(0).standard_normal((20, 4))).astype(np.float32)
-    rows = ROWS - 9
-    rows[[1, 3]] *= [[-1], [-1]]  # unit 3 and the first ones sum to less than 0
-    rows[:3] = -1 - np.arange(3)[:, None]
-    net = network(rows, "default", activation=nn.ReLU)
+    x = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+    bias = np.array([-1e3, 0.0, -1e3, 1e3, -1e3, 0.0])  # units 1 and 5 are dead on some inputs, not on all
+    net = network(ROWS - 9, "default", bias, nn.ReLU)
     assert lab.distinct_units(net) == {"0": 6}
     found = lab.distinct_units(net, x)
-    dead = tuple(int(i) for i in np.flatnonzero((x @ rows.T <= 0).all(axis=0)))
-    assert dead == (0, 1, 2, 3)
-    assert found == {"0": 3}
-    assert reasons(found) == {dead: "dead: slope 0 on every input, so that they learn nothing"}
-    assert "units 0, 1, 2, 3 (4): dead" in str(found)
+    assert found == {"0": 4}
+    assert reasons(found) == {(0, 2, 4): "dead: slope 0 on every input, so that they learn nothing"}
+    assert "units 0, 2, 4 (3): dead" in str(found)
+    whole = nn.Sequential(part=net, more=nn.Linear(2, 2))
+    assert lab.distinct_units(whole, x)["part.0"] == 4
+    assert lab.distinct_units(whole.part, x) == {"0": 4}
 
 
 def test_every_hidden_layer_and_no_other():
