@@ -110,15 +110,16 @@ def nodes(panels: int = 16, order: int = 32, reach: float = 12.0) -> tuple[Array
     return z, weights
 
 
-def moments(what: Any, q: float = 1.0) -> tuple[float, float]:
-    """E[φ(√q z)²] and E[φ′(√q z)²] for z ~ N(0, 1).
+def moments(what: Any, q: Any = 1.0) -> tuple[Any, Any]:
+    """E[φ(√q z)²] and E[φ′(√q z)²] for z ~ N(0, 1): two floats for a number q, two arrays of its shape for an array.
 
     >>> [round(m, 12) for m in moments("relu", 3.0)]
     [1.5, 0.5]
     """
     z, weights = nodes()
-    values, slopes = value_and_slope(function(what), math.sqrt(q) * z)
-    return float(weights @ (values * values)), float(weights @ (slopes * slopes))
+    values, slopes = value_and_slope(function(what), np.sqrt(q)[..., None] * z)
+    found = (values * values) @ weights, (slopes * slopes) @ weights
+    return found if np.ndim(q) else (float(found[0]), float(found[1]))
 
 
 def derived_gain(what: Any, direction: str = "forward") -> float:

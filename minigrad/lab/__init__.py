@@ -8,17 +8,27 @@
 """
 
 from minigrad.lab.drift import Spread, blas_drift
-from minigrad.lab.meanfield import Critical, correlation_moment, critical, fixed_point
-from minigrad.lab.propagation import Layer, Propagation, propagate
+from minigrad.lab.meanfield import Critical, PhaseDiagram, correlation_moment, critical, fixed_point
+from minigrad.lab.propagation import Jacobian, Layer, Propagation, propagate
+from minigrad.lab.symmetry import Class, DistinctUnits, Record, SymmetryRun, Twins, distinct_units, symmetry_run
 
 __all__ = [
+    "Class",
     "Critical",
+    "DistinctUnits",
+    "Jacobian",
     "Layer",
+    "PhaseDiagram",
     "Propagation",
+    "Record",
     "Spread",
+    "SymmetryRun",
+    "Twins",
     "blas_drift",
     "correlation_moment",
     "critical",
+    "distinct_units",
     "fixed_point",
     "propagate",
+    "symmetry_run",
 ]
