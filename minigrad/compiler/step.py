@@ -108,7 +108,7 @@ class Compiled:
         return self.recordings[0].program
 
     def _find(self, args: tuple[Any, ...], kwargs: dict[str, Any], state: State) -> Any:
-        if state.kernels != "own" or state.observer is not None or not state.grad:
+        if state.kernels != "own" or not state.grad or (state.observer is not None and not state.observer.unseen(1)):
             return self._plain(args, kwargs)  # other modes, and steps inside steps, are not replayed
         leaves: list[Any] = []
         structure = flatten((args, kwargs), leaves)
@@ -184,7 +184,10 @@ class Compiled:
             done = 0
             while done < steps:
                 begin = time.perf_counter()
-                recording = self._native(key) if done < whole else None
+                recording, count = self._native(key) if done < whole else None, min(chunk, whole - done)
+                if recording is not None and (observer := current().observer) is not None:
+                    count = observer.unseen(count)
+                    recording = recording if count else None
                 if recording is None:
                     count = 1
                     result = self(*[x.take(order[done * size : (done + 1) * size], axis=0) for x in arrays])
@@ -192,7 +195,6 @@ class Compiled:
                         losses = losses if losses.dtype == result.dtype else losses.astype(result.dtype)
                         losses[epoch, done] = result._data.reshape(())
                 else:
-                    count = min(chunk, whole - done)
                     recording.loop(arrays, order, done, done + count, size, losses[epoch])
                 done += count
                 now = time.perf_counter()
@@ -214,7 +216,7 @@ class Compiled:
     def _native(self, key: Any) -> Recording | None:
         """The recording whose steps can follow each other without Python, if there is one for this key."""
         state = current()
-        if self.verify or state.kernels != "own" or state.observer is not None or not state.grad:
+        if self.verify or state.kernels != "own" or not state.grad:
             return None
         found = next((r for r in self.recordings if r.key == key and not r.guard.changed()), None)
         return found if found is not None and found.executor.single is not None and found.fixed else None
