@@ -10,15 +10,20 @@
 from minigrad.lab.drift import Spread, blas_drift
 from minigrad.lab.meanfield import Critical, correlation_moment, critical, fixed_point
 from minigrad.lab.propagation import Layer, Propagation, propagate
+from minigrad.lab.watching import Record, Trouble, Watch, watch
 
 __all__ = [
     "Critical",
     "Layer",
     "Propagation",
+    "Record",
     "Spread",
+    "Trouble",
+    "Watch",
     "blas_drift",
     "correlation_moment",
     "critical",
     "fixed_point",
     "propagate",
+    "watch",
 ]
