@@ -108,7 +108,7 @@ class Compiled:
         return self.recordings[0].program
 
     def _find(self, args: tuple[Any, ...], kwargs: dict[str, Any], state: State) -> Any:
-        if state.kernels != "own" or state.observer is not None or not state.grad:
+        if state.kernels != "own" or not state.grad or (state.observer is not None and not state.observer.unseen(1)):
             return self._plain(args, kwargs)  # other modes, and steps inside steps, are not replayed
         leaves: list[Any] = []
         structure = flatten((args, kwargs), leaves)
@@ -187,14 +187,16 @@ class Compiled:
                 begin = time.perf_counter()
                 if loop is None and done < whole and (recording := self._native(key)) is not None:
                     loop = recording.loop(arrays, size)
-                if loop is None or done == whole:
+                count, observer = min(chunk, whole - done), current().observer
+                if loop is not None and count and observer is not None:
+                    count = observer.unseen(count)
+                if loop is None or not count:
                     count, loop = 1, None
                     result = self(*[x.take(order[done * size : (done + 1) * size], axis=0) for x in arrays])
                     if isinstance(result, Tensor) and result.size == 1:
                         losses = losses if losses.dtype == result.dtype else losses.astype(result.dtype)
                         losses[epoch, done] = result._data.reshape(())
                 else:
-                    count = min(chunk, whole - done)
                     loop(order, done, done + count, losses[epoch])
                 done += count
                 now = time.perf_counter()
@@ -216,7 +218,7 @@ class Compiled:
     def _native(self, key: Any) -> Recording | None:
         """The recording whose steps can follow each other without Python, if there is one for this key."""
         state = current()
-        if self.verify or state.kernels != "own" or state.observer is not None or not state.grad:
+        if self.verify or state.kernels != "own" or not state.grad:
             return None
         found = next((r for r in self.recordings if r.key == key and not r.guard.changed()), None)
         return found if found is not None and found.executor.single is not None and found.fixed else None

@@ -59,6 +59,45 @@ class Observer:
     def uses(self, owner: Any) -> None:
         """A module or an optimizer is about to run."""
 
+    def unseen(self, steps: int) -> int:
+        """How many of the next ``steps`` compiled steps may be replayed, so that nothing is told of them."""
+        return 0
+
+
+class Observers(Observer):
+    """Several observers in the one slot: each is told, those that came first before the others."""
+
+    __slots__ = ("looks_inside", "members")
+
+    def __init__(self, *members: Observer) -> None:
+        self.members = members
+        self.looks_inside = any(member.looks_inside for member in members)
+
+    def ran(self, op: Any, args: Any, options: dict[str, Any], out: Any, outs: tuple[Any, ...]) -> None:
+        for member in self.members:
+            member.ran(op, args, options, out, outs)
+
+    def reads(self, tensor: Any) -> None:
+        for member in self.members:
+            member.reads(tensor)
+
+    def sent(self, node: Any, cotangent: Any, contributions: Any) -> None:
+        for member in self.members:
+            member.sent(node, cotangent, contributions)
+
+    def gradient(self, node: Any, write: bool) -> None:
+        for member in self.members:
+            member.gradient(node, write)
+
+    def uses(self, owner: Any) -> None:
+        for member in self.members:
+            member.uses(owner)
+
+    def unseen(self, steps: int) -> int:
+        for member in self.members:
+            steps = member.unseen(steps)
+        return steps
+
 
 #: Whose kernels run: minigrad's own, or BLAS for the ops that have such a kernel; or none.
 Kernels = Literal["own", "blas", ""]
@@ -116,6 +155,12 @@ def mode(**changes: Any) -> Iterator[State]:
         yield _STATE.get()
     finally:
         _STATE.reset(token)
+
+
+def observe(observer: Observer) -> contextlib.AbstractContextManager[State]:
+    """Put an observer into the slot, beside the one that is there: then each is told, the outer one first."""
+    present = current().observer
+    return mode(observer=observer if present is None else Observers(present, observer))
 
 
 def no_grad() -> contextlib.AbstractContextManager[State]:

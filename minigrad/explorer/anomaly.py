@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from minigrad.engine.state import Observer, current, line_of, mode, user_site
+from minigrad.engine.state import Observer, current, line_of, observe, user_site
 from minigrad.engine.tape import Node
 from minigrad.engine.tensor import Tensor
 
@@ -66,7 +66,7 @@ def detect_anomaly() -> Iterator[Anomaly]:
       likely: log of 0 or of a negative number: add a small constant, or use log_softmax
     """
     anomaly = Anomaly()
-    with mode(observer=anomaly):
+    with observe(anomaly):
         yield anomaly
     for note in anomaly.notes():
         warnings.warn(note, RuntimeWarning, stacklevel=3)

@@ -10,7 +10,8 @@
 from minigrad.lab.drift import Spread, blas_drift
 from minigrad.lab.meanfield import Critical, PhaseDiagram, correlation_moment, critical, fixed_point
 from minigrad.lab.propagation import Jacobian, Layer, Propagation, propagate
-from minigrad.lab.symmetry import Class, DistinctUnits, Record, SymmetryRun, Twins, distinct_units, symmetry_run
+from minigrad.lab.symmetry import Class, DistinctUnits, SymmetryRecord, SymmetryRun, Twins, distinct_units, symmetry_run
+from minigrad.lab.watching import Record, Trouble, Watch, watch
 
 __all__ = [
     "Class",
@@ -22,8 +23,11 @@ __all__ = [
     "Propagation",
     "Record",
     "Spread",
+    "SymmetryRecord",
     "SymmetryRun",
+    "Trouble",
     "Twins",
+    "Watch",
     "blas_drift",
     "correlation_moment",
     "critical",
@@ -31,4 +35,5 @@ __all__ = [
     "fixed_point",
     "propagate",
     "symmetry_run",
+    "watch",
 ]

@@ -134,7 +134,7 @@ def _count(layer: Any) -> int:
 # The experiment
 
 
-class Record(NamedTuple):
+class SymmetryRecord(NamedTuple):
     """One case after ``step`` steps: distinct units, a weight's largest difference to unit 0, held-out accuracy."""
 
     case: str
@@ -157,7 +157,7 @@ class SymmetryRun(NamedTuple):
 
     hidden: int
     optimizer: str
-    records: list[Record]
+    records: list[SymmetryRecord]
     twins: list[Twins]
     drift: list[Spread]
 
@@ -259,7 +259,7 @@ def symmetry_run(
                 rows = net.hidden.weight.data
                 right = _scores(net, digits).argmax(axis=1) == digits.y_test
                 spread = float(np.abs(rows - rows[0]).max())
-                records.append(Record(case, step, _count(net.hidden), spread, float(right.mean())))
+                records.append(SymmetryRecord(case, step, _count(net.hidden), spread, float(right.mean())))
     beside = [_twins(count, data.digits("float64"), seed) for count in twins]
     return SymmetryRun(hidden, named, records, beside, blas_drift(steps, seed=seed) if blas else [])
 

@@ -1,0 +1,84 @@
+"""What lab.watch costs an eager training run, 784-256-256-10, batch 256, SGD: python bench/watch.py [--every N]
+
+Runs of 50 steps with and without take turns, in each of 5 fresh processes; a figure is the median over the runs of a
+process, a ratio that of two such medians, and the interval its smallest and largest value over the processes. Before
+anything is timed, both must have trained to the same bits, and the watch must have seen what it should.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+import minigrad as mg
+from minigrad import lab, nn, optim
+
+PROCESSES, ROUNDS, STEPS = 5, 12, 50
+
+
+def made():
+    layers = [nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)]
+    net = nn.Sequential(*layers).initialize(seed=0)
+    return net, optim.SGD(net.parameters(), lr=0.01)
+
+
+def train(net, opt, x, y, every):
+    """Seconds for STEPS steps, and what was seen."""
+    start = time.perf_counter()
+    with lab.watch(net, every=every) if every else contextlib.nullcontext() as seen:
+        for _ in range(STEPS):
+            loss = mg.cross_entropy(net(x), y)
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+    return time.perf_counter() - start, seen
+
+
+def measure(every):
+    """Median milliseconds of a step of one process, without and with."""
+    rng = np.random.default_rng(0)
+    x, y = mg.tensor(rng.normal(size=(256, 784)).astype("f4")), rng.integers(0, 10, 256)
+    sides = {0: made(), every: made()}
+    times = {0: [], every: []}
+    gc.collect()
+    for _ in range(ROUNDS):
+        for side, (net, opt) in sides.items():
+            seconds, seen = train(net, opt, x, y, side)
+            times[side].append(seconds * 1e3 / STEPS)
+    a, b = [net.state_dict() for net, _ in sides.values()]
+    assert all(a[name].tobytes() == b[name].tobytes() for name in a), "watching has changed a bit"
+    assert len(seen.records) == 5 * -(-STEPS // every), "an op was not seen"
+    return [statistics.median(times[side][1:]) for side in (0, every)]
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--every", type=int, default=10)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    if options.child:
+        return print(json.dumps(measure(options.every)))
+    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MINIGRAD_NUM_THREADS"), "1")
+    command = [sys.executable, __file__, "--child", "--every", str(options.every)]
+    runs = []
+    for _ in range(PROCESSES):
+        done = subprocess.run(command, env={**os.environ, **one}, stdout=subprocess.PIPE, check=True)
+        runs.append(json.loads(done.stdout))
+    ratios = sorted(watched / plain for plain, watched in runs)
+    plain, watched = (statistics.median(column) for column in zip(*runs, strict=True))
+    print(f"a step of 784-256-256-10, batch 256: {plain:.2f} ms, with watch(every={options.every}) {watched:.2f} ms")
+    print(f"ratio {statistics.median(ratios):.3f}  [{ratios[0]:.3f}, {ratios[-1]:.3f}]")
+    return None
+
+
+if __name__ == "__main__":
+    main()
