@@ -17,33 +17,12 @@ from minigrad.engine.tensor import Tensor, from_numpy, tensor
 from minigrad.engine.transforms import jvp
 from minigrad.kernels import jit
 from minigrad.ops.update import assign
+from minigrad.testing.bits import LAYOUTS, Array, need, read_only, same
 from minigrad.testing.differences import agrees
-from minigrad.testing.samples import DOUBLE, F32, F64, SMALL, Array, Sample, is_float, leaves_of, pull
+from minigrad.testing.samples import DOUBLE, F32, F64, SMALL, Sample, is_float, leaves_of, pull
 
 STEP = 0.02  # of differences; samples stay further from kinks and ties
 EPS = float(np.finfo(float).eps)
-
-# Equality
-
-
-def need(holds: Any, what: str) -> None:
-    """Raise AssertionError with this text unless it holds."""
-    if not holds:
-        raise AssertionError(what)
-
-
-def same(got: Any, expected: Any, what: str, zeros: bool = False) -> None:
-    """Equal bytes, any NaN equal to any NaN; with ``zeros`` −0 equal to +0."""
-    got, expected = np.asarray(got), np.asarray(expected)
-    need(got.dtype == expected.dtype, f"{what}: the dtype is {got.dtype}, but must be {expected.dtype}")
-    need(got.shape == expected.shape, f"{what}: the shape is {got.shape}, but must be {expected.shape}")
-    equal = got == expected
-    if got.dtype.kind == "f":
-        equal = (equal & (zeros | (np.signbit(got) == np.signbit(expected)))) | (np.isnan(got) & np.isnan(expected))
-    if not np.all(equal):
-        i = tuple(np.argwhere(~equal)[0].tolist())
-        count = f"{np.count_nonzero(~equal)} of {equal.size} differ"
-        need(False, f"{what}: got {got[i]} for {expected[i]} at {list(i)} ({count})")
 
 
 def all_same(got: Sequence[Any], expected: Sequence[Any], s: Sample, what: str, zeros: bool = False) -> None:
@@ -80,7 +59,7 @@ def pure(s: Sample) -> None:
         shared = isinstance(a, np.ndarray) and np.shares_memory(a, y)
         need(not shared, f"the result shares the memory of {name}: copy it, or declare view=True")
     same(s.value(), y, "a second call")
-    locked = s.with_args([_read_only(a) if isinstance(a, np.ndarray) else a for a in s.args])
+    locked = s.with_args([read_only(a) if isinstance(a, np.ndarray) else a for a in s.args])
     if not s.op.writes:
         same(locked.value(), y, "a call with read-only arguments")
     if s.active:
@@ -93,7 +72,7 @@ def pure(s: Sample) -> None:
         same(output.data, y, "the output after backward")
         same(g, kept, "the cotangent after backward")
         all_same(pull(s, kept), first, s, "a second backward")
-        all_same(pull(locked, _read_only(kept)), first, s, "read-only arguments and cotangent")
+        all_same(pull(locked, read_only(kept)), first, s, "read-only arguments and cotangent")
         for gradient in first:
             gradient[...] = 7  # a gradient is its owner's: writing it reaches nobody else
         same(g, kept, "the cotangent after a gradient was written")
@@ -132,7 +111,7 @@ def refuses(s: Sample) -> None:
     ways: tuple[tuple[type[Exception], Callable[[Array], Any]], ...] = (
         (TypeError, np.copy),
         (RuntimeError, lambda a: Tensor(a.copy()).requires_grad_() * 1),
-        (ValueError, lambda a: from_numpy(_read_only(a))),
+        (ValueError, lambda a: from_numpy(read_only(a))),
     )
     for error, change in ways:
         if error is RuntimeError and not all(is_float(a) for a in arrays):
@@ -144,35 +123,6 @@ def refuses(s: Sample) -> None:
             need(str(refused).startswith(f"{s.op.name}: "), f"an error that does not name the op: {refused}")
         else:
             need(False, f"it writes where a {error.__name__} is due")
-
-
-def _strided(a: Array) -> Array:
-    wide = np.full(tuple(2 * n + 1 for n in a.shape), 9).astype(a.dtype)
-    odd: Any = (..., *[slice(1, None, 2)] * a.ndim)
-    wide[odd] = a
-    return np.asarray(wide[odd])
-
-
-def _read_only(a: Array) -> Array:
-    a = a.copy()
-    a.flags.writeable = False
-    return a
-
-
-def _broadcast(a: Array) -> Array:
-    return np.broadcast_to(a, (2, *a.shape))[1, ...]
-
-
-LAYOUTS = MappingProxyType[str, Callable[[Array], Array]](
-    {
-        "Fortran": lambda a: np.asfortranarray(a).reshape(a.shape),
-        "strided": _strided,
-        "reversed": lambda a: np.flip(np.flip(a).copy()),
-        "read-only": _read_only,
-        "broadcast": _broadcast,
-        "unaligned": lambda a: np.frombuffer(b"0" + a.tobytes(), a.dtype, offset=1).reshape(a.shape),
-    }
-)
 
 
 def layouts(s: Sample) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minigrad.engine.op import REGISTRY, Op
+from minigrad.testing.bits import sentence
 from minigrad.testing.report import Property, Report
 
 if TYPE_CHECKING:  # they need Hypothesis
@@ -140,11 +141,11 @@ def _run(op: Op, law: Law, holds: Any, examples: int, how: hypothesis.settings, 
         (run if seed is None else hypothesis.seed(seed)(run))()
     except Exception as error:  # whatever a user's op raises is what has been found
         if failing is None:
-            return seen, _sentence(error)
+            return seen, sentence(error)
         if not law.share:
-            return seen, _sentence(error)  # of the op, whatever the sample
+            return seen, sentence(error)  # of the op, whatever the sample
         sample, error = _simplest(holds, *failing)
-        return seen, f"{_sentence(error)}\n{sample}"
+        return seen, f"{sentence(error)}\n{sample}"
     return seen, ""
 
 
@@ -157,7 +158,3 @@ def _simplest(holds: Any, sample: Sample, error: Exception) -> tuple[Sample, Exc
             except Exception as other:
                 return rounded, other
     return sample, error
-
-
-def _sentence(error: Exception) -> str:
-    return str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"

@@ -12,13 +12,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from minigrad.engine.op import Op
 from minigrad.engine.shapes import Domain, reals
 from minigrad.engine.tensor import from_numpy, tensor
+from minigrad.testing.bits import Array
 
-Array = NDArray[Any]
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 T = TypeVar("T")
 
