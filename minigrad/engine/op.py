@@ -203,6 +203,7 @@ class Op:
 
         def declare(fn: Callable[..., Any]) -> Callable[..., Any]:
             self.rules[argument] = self._rule(argument, formula, fn, kernel)
+            self._plans.clear()  # a rule may be declared anew
             return fn
 
         return declare

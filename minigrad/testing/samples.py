@@ -26,7 +26,7 @@ F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 SMALL, DOUBLE = (1, 2, 3), (F64,)
 
 
-@dataclass
+@dataclass(repr=False)
 class Sample:
     """An op with arguments (arrays, None or Python numbers) and options; ``rng()`` for cotangents and directions.
 
@@ -78,6 +78,16 @@ class Sample:
         """The arguments with copies of the arrays as constant tensors."""
         return [tensor(a) if isinstance(a, np.ndarray) else a for a in self.args]
 
+    def refused(self) -> bool:
+        """Whether an array has no elements, and the op refuses that with an error that names it, as it may."""
+        if all(a.size for a in self.args if isinstance(a, np.ndarray)):
+            return False
+        try:
+            self.value()
+        except (ValueError, IndexError) as error:
+            return str(error).startswith(f"{self.op.name}: ")
+        return False
+
     def cotangent(self) -> Array:
         y = self.value()
         return np.asarray(self.rng().uniform(0.5, 2, y.shape) * self.rng().choice([-1, 1], y.shape), y.dtype)
@@ -113,6 +123,11 @@ class Sample:
         options = [f"{key}={value!r}" for key, value in self.options.items()]
         call = f"{self.op.name}({', '.join([*([self.names[0]] if self.op.sequence else names), *options])})"
         return "\n".join([f"{call}, where", *(f"  {n} = {shown(a)}" for n, a in zip(names, self.args, strict=True))])
+
+    __repr__ = __str__
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))  # Hypothesis and notebooks would print every field
 
 
 def shown(a: Any) -> str:
@@ -183,15 +198,16 @@ def _samples(draw: Draw, op: Op, sizes: tuple[int, ...], dtypes: tuple[Any, ...]
 def _pick(draw: Draw, options: Sequence[T]) -> T:
     """One of a few, by coins; the first is the simplest."""
     n, place = len(options), 0
-    for _ in range((n - 1).bit_length() + 2 * (n & (n - 1) > 0)):  # two more, or the first would come too often
+    for _ in range((n - 1).bit_length() + 2 * bool(n & (n - 1))):  # two more, or the first would come too often
         place = 2 * place + draw(st.booleans())
     return options[place % n]
 
 
 def _shapes(draw: Draw, op: Op, sizes: tuple[int, ...]) -> tuple[list[Any], dict[str, Any]]:
     shapes, options = _pick(draw, op.cases) if op.cases else ((), {})
+    sizes = (*sizes, *sizes[1:])  # the least, which often is none, is seldom of use
     if op.shapes == "elementwise":
-        full = [_pick(draw, sizes) for _ in range(_pick(draw, range(4)))]
+        full = [_pick(draw, sizes) for _ in range(_pick(draw, (0, 1, 2, 3, 1, 2, 2, 3)))]
         return [_within(draw, full) for _ in op.arrays], options
     if op.letters is not None and not op.cases:
         known = {letter: _pick(draw, sizes) for letter in sorted(set(op.letters.text) - set(".,->?"))}
