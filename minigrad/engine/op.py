@@ -128,6 +128,7 @@ class Op:
         kernel: Callable[..., Any] | None,
         blas: Callable[..., Any] | None,
         native: Callable[..., Any] | None,
+        ulps: tuple[float, float],
         differentiable: bool,
         writes: Sequence[str],
         view: bool,
@@ -143,6 +144,7 @@ class Op:
             fn.__module__,
         )
         self.fn, self.formula, self.kernel, self.blas, self.native = fn, formula, kernel, blas, native
+        self.ulps = ulps
         self.differentiable, self.writes, self.view, self.sequence = differentiable, tuple(writes), view, sequence
         self.shapes, self.cases, self.domains = shapes, tuple(cases), domains
         self.letters = Shapes(shapes) if "->" in shapes else None
@@ -159,6 +161,7 @@ class Op:
             len(self.arrays) if self._complete and not sequence else -1
         )  # a call with so many needs no binding
         self.takes_any_shape = kernel is not None and not writes and (shapes != "elementwise" or len(self.arrays) == 1)
+        self.promotes = kernel is not None or not self.__module__.startswith("minigrad.")  # ours leave it to NumPy
         self.checks_letters = self.letters is not None and not getattr(kernel, "checks_shapes", False)
         self.integral = sum(1 << i for i, name in enumerate(self.arrays) if self._is_integral(name))
         self.written = tuple(self.arrays.index(name) for name in writes)
@@ -200,6 +203,7 @@ class Op:
 
         def declare(fn: Callable[..., Any]) -> Callable[..., Any]:
             self.rules[argument] = self._rule(argument, formula, fn, kernel)
+            self._plans.clear()  # a rule may be declared anew
             return fn
 
         return declare
@@ -272,8 +276,8 @@ class Op:
         try:
             if self.letters is not None and not self.checks_letters:
                 self._check(values)
-            if self.kernel is not None and (ready := self._ready(values, self.arrays)) is not None:
-                if kernels:
+            if self.promotes and (ready := self._ready(values, self.arrays)) is not None:
+                if kernels and self.kernel is not None:
                     out = (self.kernel if kernels == "own" else self.blas or self.kernel)(*ready, **options)
                     return out if type(out) is tuple else (np.asarray(out),)
                 values = ready  # the formula sees the same promotion
@@ -447,6 +451,7 @@ def op(
     kernel: Callable[..., Any] | None = None,
     blas: Callable[..., Any] | None = None,
     native: Callable[..., Any] | None = None,
+    ulps: tuple[float, float] = (0, 0),
     differentiable: bool = True,
     writes: Sequence[str] = (),
     view: bool = False,
@@ -461,6 +466,9 @@ def op(
     method, infix: also reach it as ``x.method()`` (True: by its own name) or by an operator (``"+"``).
     kernel: a compiled version: the same arguments, arrays of one float dtype in, new arrays out.
     native: a kernel for programs only, where the formula is as fast in a call from Python, and has the same bits.
+    ulps: how far kernels may round from their formulas (the op's, its rules'), in ulps of the largest of 1,
+    the inputs and the result (of products: the sum of their terms' magnitudes), in the narrowest precision among them.
+    By default they agree to the bit.
     blas: another kernel, of whose bits nothing is promised: it runs inside ``with mg.blas():``.
     differentiable: False for comparisons and the like, whose results never need gradients.
     writes: the arguments that it writes in place. view: whether the output shares the first argument's memory.
@@ -494,6 +502,7 @@ def op(
             kernel=kernel,
             blas=blas,
             native=native,
+            ulps=ulps,
             differentiable=differentiable,
             writes=writes,
             view=view,

@@ -258,7 +258,7 @@ def _sample(op: Op) -> tuple[list[Any], dict[str, Any]] | None:
         shapes = [tuple(size[c] for c in term if c.isalpha()) for term in terms]
     else:
         return None
-    if inspect.Parameter.empty in options.values():
+    if any(value is inspect.Parameter.empty for value in options.values()):
         return None
     rng = np.random.default_rng(0)
     names = [op.arrays[0]] * len(shapes) if op.sequence else op.arrays

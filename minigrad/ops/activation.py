@@ -19,7 +19,7 @@ SMOOTH = reals(-3, 3)
 KINK = Domain(-3, 3, kinks=(0.0,))
 
 
-@op("y = tanh x", method=True, kernel=elementwise.tanh, x=SMOOTH)
+@op("y = tanh x", method=True, kernel=elementwise.tanh, ulps=(1, 0), x=SMOOTH)
 def tanh(x):
     """Hyperbolic tangent, elementwise."""
     return contiguous(np.tanh)(x)
@@ -30,7 +30,7 @@ def _(g, y):
     return (g + g * y) * (1 - y)
 
 
-@op("y = 1 / (1 + e⁻ˣ)", method=True, kernel=elementwise.sigmoid, x=SMOOTH)
+@op("y = 1 / (1 + e⁻ˣ)", method=True, kernel=elementwise.sigmoid, ulps=(1, 0), x=SMOOTH)
 def sigmoid(x):
     """Logistic function, elementwise; two-branched, so that nothing overflows."""
     x = floating(x)
@@ -73,6 +73,7 @@ def _(g, x, slope):
 @op(
     "y = x if x > 0 else α (eˣ − 1)",
     kernel=elementwise.elu,
+    ulps=(2, 3),
     x=KINK,
     cases=[(((3, 4),), {}), (((5,),), {"alpha": 1.5})],
 )
@@ -86,7 +87,7 @@ def _(g, x, alpha):
     return where(gt(x, 0), g, g * alpha * exp(where(gt(x, 0), 0, x)))
 
 
-@op("y = λ (x if x > 0 else α (eˣ − 1))", kernel=elementwise.selu, x=KINK)
+@op("y = λ (x if x > 0 else α (eˣ − 1))", kernel=elementwise.selu, ulps=(2, 3), x=KINK)
 def selu(x):
     """Scaled exponential linear unit, elementwise (Klambauer et al. 2017): λ = 1.0507…, α = 1.6732…"""
     return SELU_SCALE * where(gt(x, 0), x, SELU_ALPHA * expm1(where(gt(x, 0), 0, x)))
@@ -110,6 +111,7 @@ def _gelu(x, approximate):
 @op(
     "y = x Φ(x)",
     kernel=_gelu,
+    ulps=(2, 5),
     x=SMOOTH,
     cases=[(((3, 4),), {}), (((5,),), {"approximate": "tanh"})],
 )
@@ -130,7 +132,7 @@ def _(g, x, approximate):
     return g * (0.5 * (1 + erf(x * math.sqrt(0.5))) + x * (exp(-0.5 * (x * x)) / math.sqrt(2 * math.pi)))
 
 
-@op("y = x σ(x)", kernel=elementwise.silu, x=SMOOTH)
+@op("y = x σ(x)", kernel=elementwise.silu, ulps=(2, 3), x=SMOOTH)
 def silu(x):
     """Sigmoid-weighted linear unit, elementwise, also called swish."""
     return x * sigmoid(x)
@@ -142,7 +144,7 @@ def _(g, x):
     return g * (s * (1 + x * (1 - s)))
 
 
-@op("y = log(1 + eˣ)", kernel=elementwise.softplus, x=SMOOTH)
+@op("y = log(1 + eˣ)", kernel=elementwise.softplus, ulps=(2, 2), x=SMOOTH)
 def softplus(x):
     """Smooth rectifier, elementwise, as max(x, 0) + log1p(exp(−|x|)), which never overflows."""
     x = floating(x)

@@ -166,7 +166,7 @@ def _summed(x: Any, shape: Sequence[int]) -> tuple[int, ...]:
 
 def _sum_to(x: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     axes = _summed(x, shape)
-    return (kernels.sum(x, axes) if axes else x).reshape(shape)
+    return (kernels.sum(x, axes) if axes else x.copy()).reshape(shape)
 
 
 @op(
@@ -180,7 +180,7 @@ def sum_to(x, /, shape):
     """Sum over the axes along which ``shape`` would be repeated to give x's: the adjoint of broadcast_to."""
     x = np.asarray(x)
     axes = _summed(x, shape)
-    return np.reshape(_sum(x, axes) if axes else x, shape)
+    return np.reshape(_sum(x, axes) if axes else x.copy(), shape)
 
 
 @sum_to.vjp("x", "x̄ = ȳ, repeated")

@@ -24,7 +24,7 @@ def _matmul_by_blas(a, b):
     return np.matmul(a, b)
 
 
-@op("Y = A B", shapes="...nk,...km->...nm", kernel=gemm.matmul, blas=_matmul_by_blas, a=ANY, b=ANY)
+@op("Y = A B", shapes="...nk,...km->...nm", kernel=gemm.matmul, ulps=(2, 3), blas=_matmul_by_blas, a=ANY, b=ANY)
 def matmul_(a, b):
     """Matrix product, a (…, n, k), b (…, k, m) -> (…, n, m), over broadcast leading axes.
 
@@ -82,7 +82,16 @@ def _linear_by_blas(x, w, b=None):
     return y if b is None else np.add(y, b, out=y)
 
 
-@op("Y = X Wᵀ + b", shapes="...k,mk,m?->...m", kernel=gemm.linear, blas=_linear_by_blas, x=ANY, w=ANY, b=ANY)
+@op(
+    "Y = X Wᵀ + b",
+    shapes="...k,mk,m?->...m",
+    kernel=gemm.linear,
+    ulps=(2, 3),
+    blas=_linear_by_blas,
+    x=ANY,
+    w=ANY,
+    b=ANY,
+)
 def linear(x, w, b=None):
     """Affine map, x (…, k), w (m, k), b (m,) or None -> (…, m): the product's chain over k, then the bias."""
     x = np.asarray(x)

@@ -71,7 +71,7 @@ def _mse_vjp(g: Any, a: Any, b: Any, reduction: str, a_shape: Any) -> Any:
     return kernels.mse_vjp(g, a, b) if reduction == "mean" else mse_loss.rules["a"].fn(g, a, b, reduction, a_shape)
 
 
-@op("y = Σ (a − b)² / n", shapes="free", kernel=_mse, a=ANY, b=ANY, cases=REDUCTIONS)
+@op("y = Σ (a − b)² / n", shapes="free", kernel=_mse, ulps=(0, 2), a=ANY, b=ANY, cases=REDUCTIONS)
 def mse_loss(a, b, reduction="mean"):
     """Squared error of two arrays of one shape. ValueError for shapes that differ, or an empty mean."""
     _same("mse_loss", a, b, reduction)
@@ -139,7 +139,15 @@ def _bce_vjp(g: Any, x: Any, t: Any, reduction: str, x_shape: Any) -> Any:
     return kernels.bce_with_logits_vjp(spread, x, t)
 
 
-@op("y = Σ (max(x, 0) − x t + log1p(exp −|x|)) / n", shapes="free", kernel=_bce, x=ANY, t=reals(0, 1), cases=REDUCTIONS)
+@op(
+    "y = Σ (max(x, 0) − x t + log1p(exp −|x|)) / n",
+    shapes="free",
+    kernel=_bce,
+    ulps=(2, 3),
+    x=ANY,
+    t=reals(0, 1),
+    cases=REDUCTIONS,
+)
 def bce_with_logits(x, t, reduction="mean"):
     """Binary cross entropy of σ(x) with targets t in [0, 1], from the logits x; one shape.
 
@@ -222,6 +230,7 @@ def _share(g: Any, target: Any, weight: Any, reduction: str) -> Any:
     "y = Σ (log Σ eˣ − x[target]) / n",
     shapes="nc,n,c?->",
     kernel=_cross_entropy,
+    ulps=(4, 3),
     logits=ANY,
     target=integers(0, 2),
     weight=reals(0.5, 2),

@@ -177,7 +177,7 @@ def _single(kernel: Any) -> Any:
     return run
 
 
-@op("y = log Σ eˣ", shapes="free", method=True, kernel=_single(kernels.logsumexp), x=ANY, cases=AXES)
+@op("y = log Σ eˣ", shapes="free", method=True, kernel=_single(kernels.logsumexp), ulps=(2, 3), x=ANY, cases=AXES)
 def logsumexp(x, axis=None, keepdims=False):
     """Logarithm of the sum of exponentials over ``axis``, as m + log Σ exp(x − m), m the maximum.
 
@@ -196,7 +196,7 @@ def _(g, x, y, axis, x_shape):
     return restore(g, x_shape, axis) * exp(x - restore(y, x_shape, axis))
 
 
-@op("y = eˣ / Σ eˣ", shapes="free", method=True, kernel=kernels.softmax, x=ANY, cases=ONE_AXIS)
+@op("y = eˣ / Σ eˣ", shapes="free", method=True, kernel=kernels.softmax, ulps=(2, 0), x=ANY, cases=ONE_AXIS)
 def softmax(x, axis=-1):
     """Exponentials over their sum, along one axis, shifted so that nothing overflows."""
     x = floating(x)
@@ -210,7 +210,7 @@ def _(g, y, axis):
     return y * (g - sum(g * y, axis, True))
 
 
-@op("y = x − log Σ eˣ", shapes="free", method=True, kernel=kernels.log_softmax, x=ANY, cases=ONE_AXIS)
+@op("y = x − log Σ eˣ", shapes="free", method=True, kernel=kernels.log_softmax, ulps=(2, 6), x=ANY, cases=ONE_AXIS)
 def log_softmax(x, axis=-1):
     """Logarithm of the softmax along one axis, without forming the softmax."""
     x = floating(x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from minigrad.engine.op import op
-from minigrad.engine.shapes import integers
+from minigrad.engine.shapes import integers, reals
 from minigrad.kernels import update as kernels
 
 
@@ -38,7 +38,14 @@ def scale_(p, s):
     return p
 
 
-@op("p ← p − lr (ḡ + wd p)", shapes="free", differentiable=False, writes=("p",), kernel=kernels.sgd)
+@op(
+    "p ← p − lr (ḡ + wd p)",
+    shapes="free",
+    differentiable=False,
+    writes=("p",),
+    kernel=kernels.sgd,
+    cases=[(((3, 5), (3, 5)), {"h": np.array([0.1, 0, wd, 0, 0])}) for wd in (0, 0.01)],
+)
 def sgd(p, d, h=None):
     """One step of gradient descent; h = [lr, momentum, weight decay, nesterov, dampening], float64; only the
     first and the third are read here."""
@@ -47,7 +54,17 @@ def sgd(p, d, h=None):
     return p
 
 
-@op("m ← μ m + ḡ, p ← p − lr m", shapes="free", differentiable=False, writes=("p", "buf"), kernel=kernels.sgd_momentum)
+@op(
+    "m ← μ m + ḡ, p ← p − lr m",
+    shapes="free",
+    differentiable=False,
+    writes=("p", "buf"),
+    kernel=kernels.sgd_momentum,
+    cases=[
+        (((3, 5), (3, 5), (3, 5)), {"h": np.array([0.1, 0.9, 0.01, 0, 0.5])}),
+        (((3, 5), (3, 5), (3, 5)), {"h": np.array([0.1, 0.9, 0, 1, 0])}),
+    ],
+)
 def sgd_momentum(p, d, buf, h=None):
     """One step of descent with momentum; h as for sgd, all of it read. Nesterov's form takes ḡ + μ m for m."""
     lr, momentum, decay = (p.dtype.type(v) for v in h[:3])
@@ -64,6 +81,11 @@ def sgd_momentum(p, d, buf, h=None):
     differentiable=False,
     writes=("p", "m", "v"),
     kernel=kernels.adam,
+    v=reals(0.1, 2),
+    cases=[
+        (((3, 5),) * 4, {"h": np.array([0.1, 0.9, 0.99, 1e-8, 0.01, 0, 0.9, 0.99])}),
+        (((3, 5),) * 4, {"h": np.array([0.1, 0.9, 0.99, 1e-8, 0.01, 1, 0.81, 0.98])}),
+    ],
 )
 def adam(p, d, m, v, h=None):
     """One step of Adam (Kingma & Ba 2015); with decoupled decay, of AdamW (Loshchilov & Hutter 2019).

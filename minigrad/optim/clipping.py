@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.engine.op import op
+from minigrad.engine.shapes import reals
 from minigrad.engine.tensor import Tensor
 from minigrad.ops.arithmetic import astype
 from minigrad.ops.reduction import norm
@@ -19,6 +20,7 @@ from minigrad.ops.shape import stack
     shapes="free",
     differentiable=False,
     writes=("g",),
+    norm=reals(0.1, 2),
     cases=[(((3, 4), ()), {"limit": 0.5})],
 )
 def shorten(g: Any, norm: Any, /, limit: float) -> Any:

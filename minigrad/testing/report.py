@@ -39,14 +39,18 @@ class Report:
     def __str__(self) -> str:
         wide = max((len(p.name) for p in self.properties), default=0)
         count = max((len(str(p.examples)) for p in self.properties), default=0)
-        rows = (f"{p.name:{wide}}  {p.verdict:4}  {p.examples:{count}}  {p.detail}".rstrip() for p in self.properties)
+        margin = "\n" + " " * (wide + count + 10)
+        rows = (
+            f"{p.name:{wide}}  {p.verdict:4}  {p.examples:{count}}  {p.detail.replace(chr(10), margin)}".rstrip()
+            for p in self.properties
+        )
         return "\n".join((self.subject, *rows))
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{escape(p.name)}<td>{escape(p.verdict)}<td>{p.examples}<td>{escape(p.detail)}"
+            f"<tr><td>{escape(p.name)}<td>{escape(p.verdict)}<td>{p.examples}<td><pre>{escape(p.detail)}</pre>"
             for p in self.properties
         )
         return f"<table><caption>{escape(self.subject)}</caption>{rows}</table>"
