@@ -21,11 +21,10 @@ from minigrad.engine.backward import cotangents
 from minigrad.engine.state import mode
 from minigrad.engine.tensor import Tensor
 from minigrad.nn.module import Module
+from minigrad.testing.differences import EPS, extrapolate
 
 Array = NDArray[Any]
 
-EPS = float(np.finfo(np.float64).eps)
-COLUMNS = 4  # of the extrapolation table: errors of h² to h⁸
 ENTRIES, OUTPUTS = 256, 64  # more than these are sampled, and projected on random cotangents
 MULTIPLE = 10  # of the error estimate that a right gradient may be off
 ROUNDING = 1e-8  # what a right rule of condition 1e6 may lose, with room; far below an error of a thousandth
@@ -307,7 +306,7 @@ class _Column:
             + jitter
         )
         self.noise = np.where(np.isfinite(noise), noise, np.inf)
-        self.value, self.error = _extrapolate((high - low) / (2 * self.h), self.noise / self.h)
+        self.value, self.error, _, _ = extrapolate((high - low) / (2 * self.h), self.noise / self.h)
         self.natural = np.abs(centre) / max(1.0, abs(x))
         self.remainder = np.abs(high - centre - self.h * claim)
 
@@ -334,26 +333,6 @@ class _Column:
             return np.inf
         fall = np.log2(self.remainder[shown, i])
         return float((fall[0] - fall[-1]) / (shown[-1] - shown[0]))
-
-
-def _extrapolate(central: Array, rounding: Array) -> tuple[Array, Array]:
-    """(value, error) of the limit of each column of central differences, their steps halving from row to row."""
-    best, least = central[-1], np.full(central.shape[1], np.inf)
-    coarse = central
-    for j in range(1, COLUMNS + 1):
-        column = (4**j * coarse[1:] - coarse[:-1]) / (4**j - 1)
-        error = np.maximum(np.abs(column - coarse[1:]), np.abs(column - coarse[:-1])) + 2 * rounding[j:]
-        error = np.where(np.isfinite(column) & np.isfinite(error), error, np.inf)
-        known = np.where(np.isfinite(error), column, 0)
-        # What contradicts a finer one (on which f is smoother) is no estimate.
-        floor = np.maximum.accumulate((known - 2 * error)[::-1])[::-1]
-        ceiling = np.minimum.accumulate((known + 2 * error)[::-1])[::-1]
-        error = np.where((known + error >= floor) & (known - error <= ceiling), error, np.inf)
-        row = error.argmin(0)[None]
-        found = np.take_along_axis(error, row, 0)[0]
-        best = np.where(found < least, np.take_along_axis(column, row, 0)[0], best)
-        least, coarse = np.minimum(least, found), column
-    return best, least
 
 
 def _verdict(columns: list[_Column], names: list[str], order: int) -> GradientReport:
