@@ -15,7 +15,7 @@ EPS = float(np.finfo(np.float64).eps)
 
 
 class Limit(NamedTuple):
-    """What differences tend to, with its error; and every (estimate, own error) of the table, a row for each."""
+    """What differences tend to, and its error; and the whole table of (estimate, own error), column by step."""
 
     value: np.ndarray
     error: np.ndarray
@@ -23,31 +23,31 @@ class Limit(NamedTuple):
     errors: np.ndarray
 
 
-def extrapolate(central: np.ndarray, rounding: np.ndarray) -> Limit:
-    """The limit of central differences (steps, ...), the steps halving from row to row.
+def extrapolate(differences: np.ndarray, rounding: np.ndarray, power: int = 2) -> Limit:
+    """The limit of differences (steps, ...) for a step of zero, the steps halving from row to row.
 
-    ``rounding``, of the same shape, is what the rounding of f leaves in each difference. An estimate's own error is
-    its disagreement with its neighbours plus twice that; the best is the one of the least error among those that
-    estimates of finer steps, on which f is smoother, do not contradict. Without any the error is infinite.
+    Their errors are of order h to the ``power``, the power + 2, … (2 for central differences). ``rounding``, of the
+    same shape, is what the rounding of f leaves in each. An estimate's own error is its disagreement with its
+    neighbours plus twice that; the best is the one of the least error among those that estimates of finer steps, on
+    which f is smoother, do not contradict. Where there is none the error is infinite.
     """
-    coarse, columns, errors = central, [], []
-    for j in range(1, min(COLUMNS, len(central) - 1) + 1):
-        column = (4**j * coarse[1:] - coarse[:-1]) / (4**j - 1)
-        error = np.maximum(np.abs(column - coarse[1:]), np.abs(column - coarse[:-1])) + 2 * rounding[j:]
-        columns.append(column)
-        errors.append(np.where(np.isfinite(column) & np.isfinite(error), error, np.inf))
-        coarse = column
-    best, least = central[-1], np.full(central.shape[1:], np.inf)
-    for column, error in zip(columns, errors, strict=True):
-        known = np.where(np.isfinite(error), column, 0)
-        floor = np.maximum.accumulate((known - 2 * error)[::-1])[::-1]
-        ceiling = np.minimum.accumulate((known + 2 * error)[::-1])[::-1]
-        error = np.where((known + error >= floor) & (known - error <= ceiling), error, np.inf)
-        row = error.argmin(0)[None]
-        found = np.take_along_axis(error, row, 0)[0]
-        best = np.where(found < least, np.take_along_axis(column, row, 0)[0], best)
-        least = np.minimum(least, found)
-    return Limit(best, least, np.concatenate(columns), np.concatenate(errors))
+    estimates = np.full((COLUMNS, *differences.shape), np.nan)  # [j, k]: from step k and the j + 1 before it
+    errors = np.full(estimates.shape, np.inf)
+    coarse = differences
+    for j in range(min(COLUMNS, len(differences) - 1)):
+        factor = 2.0 ** (power + 2 * j)
+        column = (factor * coarse[1:] - coarse[:-1]) / (factor - 1)
+        error = np.maximum(np.abs(column - coarse[1:]), np.abs(column - coarse[:-1])) + 2 * rounding[j + 1 :]
+        estimates[j, j + 1 :] = coarse = column
+        errors[j, j + 1 :] = np.where(np.isfinite(column) & np.isfinite(error), error, np.inf)
+    known = np.where(np.isfinite(errors), estimates, 0)
+    floor = np.maximum.accumulate((known - 2 * errors)[:, ::-1], 1)[:, ::-1]
+    ceiling = np.minimum.accumulate((known + 2 * errors)[:, ::-1], 1)[:, ::-1]
+    kept = np.where((known + errors >= floor) & (known - errors <= ceiling), errors, np.inf)
+    flat = kept.reshape(-1, *differences.shape[1:])
+    best = flat.argmin(0)[None]
+    value = np.take_along_axis(known.reshape(flat.shape), best, 0)[0]
+    return Limit(value, np.take_along_axis(flat, best, 0)[0], estimates, errors)
 
 
 def derivative(f: Callable[[float], np.ndarray], step: float, noise: float = 0) -> tuple[np.ndarray, np.ndarray]:
