@@ -212,15 +212,15 @@ class _Problem:
             if a.tobytes() != b.tobytes():
                 raise _Written(f"{who} writes on {name}")
 
-    def run(self) -> tuple[list[Tensor], Tensor]:
-        """The leaves, and f of them."""
+    def run(self, record: bool) -> tuple[list[Tensor], Tensor]:
+        """The leaves, and f of them, with a tape if it is to be differentiated."""
         inputs: list[Any] = list(self.given)
         leaves: list[Tensor] = []
         for i, a in zip(self.places, self.at, strict=False):
-            leaves.append(Tensor(a.copy()).requires_grad_())
+            leaves.append(Tensor(a.copy()).requires_grad_(record))
             inputs[i] = leaves[-1]
         for p, a in zip(self.parameters, self.at[len(self.places) :], strict=True):
-            p.data = a.copy()
+            p.requires_grad_(record).data = a.copy()
         with mode(grad=True):
             out = self.f(*[a if isinstance(a, Tensor) else Tensor(a) for a in inputs])
         if not isinstance(out, Tensor):
@@ -231,7 +231,7 @@ class _Problem:
 
     def value(self) -> Array:
         if self.gradient is None:
-            return np.asarray(self.run()[1].data, np.float64)
+            return np.asarray(self.run(record=False)[1].data, np.float64)
         inputs = self.arrays()
         y = np.asarray(self.f(*inputs), np.float64)
         self.unwritten([inputs[i] for i in self.places], "f")
@@ -241,7 +241,7 @@ class _Problem:
 
     def pull(self, u: Array, graph: bool = False) -> tuple[list[Tensor], list[Any]]:
         """The leaves, and the cotangent of each for the output's cotangent u: arrays, with ``graph`` tensors."""
-        leaves, out = self.run()
+        leaves, out = self.run(record=True)
         nodes = {x.node for x in leaves if x.node is not None}
         given = u.astype(out.dtype)
         seed = given.copy()
@@ -330,9 +330,12 @@ class _Judgement:
     def f(self) -> Array:
         """The outputs at the problem's point, and the magnitudes of what they are summed from."""
         y = self.raw()
-        terms: Array = self.weights @ y if self.projected else self.weights * y
-        size = np.abs(self.weights) @ np.abs(y) if self.projected else np.abs(terms)
-        return np.stack([terms, size])
+        out = np.empty((2, len(self.weights)))
+        if self.projected:
+            out[:] = self.weights @ y, np.abs(self.weights) @ np.abs(y)
+        else:
+            np.abs(np.multiply(self.weights, y, out=out[0]), out=out[1])
+        return out
 
     def report(self) -> GradientReport:
         if not self.repeats:
@@ -393,9 +396,9 @@ class _Direction:
         x = flat[where].copy()
         parts = judgement.claims[:, where] * step
         self.claim = parts.sum(1)
-        # Powers of two are exact steps. From a quarter of max(1, |x|) down to 2⁻⁴⁴ |x|, as f may vary on either scale.
+        # Powers of two are exact steps. From a quarter of max(1, |x|) down to 2⁻⁴⁰ |x|, as f may vary on either scale.
         top = np.floor(np.log2(max(1.0, np.abs(x).max()) / (4 * np.abs(step).max())))
-        bottom = np.floor(np.log2(np.abs(x / step).max() or 1.0)) - 44
+        bottom = np.floor(np.log2(np.abs(x / step).max() or 1.0)) - 40
         self.h = 2.0 ** np.arange(top, max(bottom, -200) - 1, -1)[:, None]
 
         def along(t: float) -> Array:
@@ -474,7 +477,7 @@ class _Direction:
         for i in np.flatnonzero(~found & unsettled):
             slope = np.maximum(np.abs(self.right), np.abs(self.left))[:, i]
             floor = 16 * self.noise[:, i] / self.h[:, 0]
-            told = np.flatnonzero(np.isfinite(slope) & (floor < 1e-3 * np.fmax.accumulate(slope)))[-4:]
+            told = np.flatnonzero(np.isfinite(slope) & (floor < np.fmax.accumulate(slope) / 64))[-4:]
             # At a step the slopes themselves grow eightfold in three halvings, at a cusp by the root of eight.
             found[i] = len(told) == 4 and (slope[told] > floor[told]).all() and slope[told[3]] > 2 * slope[told[0]]
         return found
