@@ -1,16 +1,16 @@
 """A gradient check that judges: correct, wrong, kink or noise, with the evidence and without a tolerance to guess.
 
-Along every entry, f is evaluated on a ladder of steps h, h/2, h/4 …; central differences are extrapolated to h = 0 by
-Richardson's rule, and each extrapolation carries its own error: the disagreement of its neighbours plus what rounding
-leaves. One that contradicts those of finer steps is dropped, so neither a step that is too wide for f nor a kink
-nearby is mistaken for a derivative.
+Along every entry, f is evaluated on a ladder of steps h, h/2, h/4 …; central differences are extrapolated to h = 0, and
+each extrapolation carries its own error: the disagreement of its neighbours plus what rounding leaves. One that
+contradicts those of finer steps is dropped, so neither a step that is too wide for f nor a kink nearby is mistaken for
+a derivative. Unless it was by far too sharp to be contradicted: then the finer steps are those of a staircase.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -21,15 +21,19 @@ from minigrad.engine.backward import cotangents
 from minigrad.engine.state import mode
 from minigrad.engine.tensor import Tensor
 from minigrad.nn.module import Module
+from minigrad.testing.differences import EPS, extrapolate
 
 Array = NDArray[Any]
 
-EPS = float(np.finfo(np.float64).eps)
-COLUMNS = 4  # of the extrapolation table: errors of h² to h⁸
-ENTRIES, OUTPUTS = 256, 64  # more than these are sampled, and projected on random cotangents
+ENTRIES, SAMPLED = 256, 64  # of more entries than these, so many are checked one by one,
+DIRECTIONS = 4  # and all of them together, along so many random directions
+OUTPUTS, PROJECTIONS = 64, 8  # more outputs than these are projected on so many random cotangents
 MULTIPLE = 10  # of the error estimate that a right gradient may be off
 ROUNDING = 1e-8  # what a right rule of condition 1e6 may lose, with room; far below an error of a thousandth
-BLUNT = 1e-4  # an estimate with a larger relative error judges nothing
+BLUNT = 5e-4  # an estimate that may be off by more, relatively, judges nothing
+STAIR = 2.0**-22  # of x: where f is rough on this scale, it may be rounded to float32 inside, and steep in x
+FAULT = 1e-3  # the relative error of a gradient that is to be seen: where it could not be, an entry is unresolved
+VERDICTS = ("wrong", "kink", "noise", "correct")  # the first that an entry has is the report's
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,10 @@ class GradientReport:
     (± ``error``) and ``got`` the gradient; ``slopes`` are those from the left and from the right; the Taylor remainder
     f(x + h) − f(x) − h·got falls as h to the power ``taylor``: 2 if the gradient is right, 1 if it is wrong, inf if
     nothing is left but rounding.
+
+    ``entries`` of the ``total`` were checked one by one, and all together along ``directions``. ``tally`` counts the
+    entries by verdict, and ``also`` has a sentence about the worst of each other verdict among them. ``unresolved``
+    are the entries with a derivative so small beside f that differences cannot tell an error of a thousandth in it.
     """
 
     verdict: str
@@ -53,6 +61,11 @@ class GradientReport:
     taylor: float = np.nan
     order: int = 1
     entries: int = 0
+    total: int = 0
+    directions: int = 0
+    unresolved: int = 0
+    tally: Mapping[str, int] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return self.verdict == "correct"
@@ -60,13 +73,20 @@ class GradientReport:
     def _rows(self) -> list[tuple[str, str]]:
         if not self.input:
             return []
-        return [
-            ("worst entry", f"{self.input}[{', '.join(map(str, self.index))}], order {self.order}"),
+        told = ", ".join(f"{n} {verdict}" for verdict, n in self.tally.items())
+        rows = [
+            ("worst entry", f"{_spelled(self.input, self.index)}, order {self.order}"),
             ("expected", f"{self.expected:.12g} ± {self.error:.1g}"),
             ("got", f"{self.got:.12g}"),
             ("one-sided", f"{self.slopes[0]:.6g} from the left, {self.slopes[1]:.6g} from the right"),
             ("Taylor", f"the remainder falls as h^{self.taylor:.3g}"),
+            ("checked", f"{self.entries} of {self.total} entries: {told}"),
         ]
+        if self.directions:
+            rows.append(("", f"and {self.directions} directions through all of them"))
+        if self.unresolved:
+            rows.append(("unresolved", f"{self.unresolved} entries, too small beside f for an error of {FAULT:g}"))
+        return rows + [("also", text) for text in self.also]
 
     def __str__(self) -> str:
         return "\n".join([f"{self.verdict}: {self.sentence}", *(f"  {a:<12} {b}" for a, b in self._rows())])
@@ -76,6 +96,10 @@ class GradientReport:
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th>{escape(a)}<td>{escape(b)}" for a, b in self._rows())
         return f"<table><caption><b>{self.verdict}</b>: {escape(self.sentence)}</caption>{rows}</table>"
+
+
+def _spelled(name: str, index: tuple[int, ...]) -> str:
+    return f"{name}[{', '.join(map(str, index))}]" if index else name
 
 
 def gradcheck(
@@ -91,15 +115,17 @@ def gradcheck(
     f is a callable on minigrad tensors, a module (its parameters are checked as well; a float64 copy runs), or, with
     ``gradient``, a callable on arrays that returns one number: ``gradient(*inputs)`` is its gradient, one array, or a
     tuple of one for each floating-point input. Other inputs are passed on as they are. ``order=2`` checks the
-    gradient of the gradient as well. Up to 256 entries are all checked, of more a sample drawn from ``seed``;
-    outputs of more than 64 elements are projected on random cotangents.
+    gradient of the gradient as well. Up to 256 entries are all checked; of more a sample drawn from ``seed``, and
+    all together along random directions v, by ⟨u, J v⟩ = ⟨Jᵀ u, v⟩: what is off there is narrowed down to its entry.
+    Outputs of more than 64 elements are projected on random cotangents u.
 
-    The verdict is *correct*; *wrong*; *kink* (the slopes from the left and right differ, grow without
-    bound, or one does not exist); or
-    *noise* (f is not deterministic, not finite, or its differences settle nowhere). Extrapolation and its error
-    estimate follow Ridders (1982).
+    The verdict is *correct*; *wrong* (or something was written that must not be: an input, the cotangent); *kink*
+    (the slopes from the left and right differ, grow without bound, or one does not exist); or *noise* (f is not
+    deterministic, not finite, its differences settle nowhere, or every derivative is too small beside f for them). Of
+    an f that is rounded to float32 inside, the slope of the staircase is taken. Extrapolation and its error estimate
+    follow Ridders (1982).
     Raises TypeError if no input is floating-point, ValueError if order is not 1 or 2, or if ``gradient`` gives shapes
-    other than the inputs'.
+    other than the inputs', or f then more than one number.
 
     >>> import minigrad as mg
     >>> gradcheck(mg.tanh, mg.tensor([0.5, -1.0])).verdict
@@ -108,11 +134,12 @@ def gradcheck(
     'kink'
     >>> print(gradcheck(lambda x: x * x, 3.0, gradient=lambda x: x))
     wrong: the gradient is 3, but differences of f give 6
-      worst entry  input 0[], order 1
+      worst entry  input 0, order 1
       expected     6 ± 1e-13
       got          3
       one-sided    6 from the left, 6 from the right
       Taylor       the remainder falls as h^1
+      checked      1 of 1 entries: 1 wrong
     """
     if order not in (1, 2):
         raise ValueError(f"gradcheck: order is {order!r}, but must be 1 or 2")
@@ -136,8 +163,12 @@ def assert_gradients(f: Callable[..., Any], inputs: Any, order: int = 1, **how: 
         raise AssertionError(f"gradcheck: {report}")
 
 
+class _Written(Exception):  # noqa: N818 (no error of the caller: it becomes the verdict)
+    """Something was written that its owner did not hand out for that."""
+
+
 class _Problem:
-    """f as a function of float64 arrays ``at``, and the Jacobian that its gradient claims."""
+    """f as a function of float64 arrays ``at`` (views of ``flat``), and the Jacobian that its gradient claims."""
 
     def __init__(self, f: Callable[..., Any], inputs: Any, gradient: Callable[..., Any] | None, seed: int) -> None:
         self.gradient = gradient
@@ -146,70 +177,98 @@ class _Problem:
         self.given = [np.asarray(a.data if isinstance(a, Tensor) else a) for a in given]
         self.places = [i for i, a in enumerate(self.given) if a.dtype.kind == "f"]
         self.parameters: list[Tensor] = []
-        names = [f"input {i}" for i in self.places]
-        at = [self.given[i] for i in self.places]
+        self.names = [f"input {i}" for i in self.places]
+        start = [self.given[i] for i in self.places]
         if isinstance(f, Module):
             f = copy.deepcopy(f).astype(np.float64)
             named = dict(f.named_parameters())
             self.parameters = list(named.values())
-            names += list(named)
-            at += [p.data for p in self.parameters]
-        if not at:
+            self.names += list(named)
+            start += [p.data for p in self.parameters]
+        if not start:
             raise TypeError("gradcheck: no input is floating-point, so there is no gradient to check")
-        self.f, self.names, self.at = f, names, [np.array(a, np.float64) for a in at]
+        self.f = f
+        self.flat = _flat(start)
+        self.starts = np.cumsum([0, *[a.size for a in start]])
+        self.at = [
+            self.flat[i:j].reshape(a.shape) for i, j, a in zip(self.starts, self.starts[1:], start, strict=False)
+        ]
 
-    def run(self, at: Sequence[Array]) -> tuple[list[Tensor], Tensor]:
-        """The leaves at these values, and f of them."""
+    def place(self, entry: int) -> tuple[str, tuple[int, ...]]:
+        """The name of the input that has this entry of ``flat``, and its index there."""
+        which = int(np.searchsorted(self.starts, entry, "right")) - 1
+        index = np.unravel_index(entry - self.starts[which], self.at[which].shape)
+        return self.names[which], tuple(map(int, index))
+
+    def arrays(self) -> list[Any]:
+        """The arguments where f and ``gradient`` are on arrays."""
+        inputs = [a.copy() for a in self.given]
+        for i, a in zip(self.places, self.at, strict=True):
+            inputs[i] = a.copy()
+        return inputs
+
+    def unwritten(self, arrays: Sequence[Array], who: str) -> None:
+        for name, a, b in zip(self.names, arrays, self.at, strict=True):
+            if a.tobytes() != b.tobytes():
+                raise _Written(f"{who} writes on {name}")
+
+    def run(self, record: bool) -> tuple[list[Tensor], Tensor]:
+        """The leaves, and f of them, with a tape if it is to be differentiated."""
         inputs: list[Any] = list(self.given)
         leaves: list[Tensor] = []
-        for i, a in zip(self.places, at, strict=False):
-            leaves.append(Tensor(a.copy()).requires_grad_())
+        for i, a in zip(self.places, self.at, strict=False):
+            leaves.append(Tensor(a.copy()).requires_grad_(record))
             inputs[i] = leaves[-1]
-        for p, a in zip(self.parameters, at[len(self.places) :], strict=True):
-            p.data = a.copy()
+        for p, a in zip(self.parameters, self.at[len(self.places) :], strict=True):
+            p.requires_grad_(record).data = a.copy()
         with mode(grad=True):
             out = self.f(*[a if isinstance(a, Tensor) else Tensor(a) for a in inputs])
         if not isinstance(out, Tensor):
             raise TypeError(f"gradcheck: f must return a tensor, got {type(out).__name__}; for arrays give gradient=")
-        return [*leaves, *self.parameters], out
+        leaves += self.parameters
+        self.unwritten([x.data for x in leaves], "f")
+        return leaves, out
 
-    def value(self, at: Sequence[Array]) -> Array:
+    def value(self) -> Array:
         if self.gradient is None:
-            return self.run(at)[1].data
-        inputs = list(self.given)
-        for i, a in zip(self.places, at, strict=True):
-            inputs[i] = a.copy()
-        return np.asarray(self.f(*inputs), np.float64)
+            return np.asarray(self.run(record=False)[1].data, np.float64)
+        inputs = self.arrays()
+        y = np.asarray(self.f(*inputs), np.float64)
+        self.unwritten([inputs[i] for i in self.places], "f")
+        if y.size != 1:
+            raise ValueError(f"gradcheck: with gradient= f must return one number, got shape {y.shape}")
+        return y
 
-    def pull(self, at: Sequence[Array], u: Array, graph: bool = False) -> tuple[list[Tensor], list[Any]]:
+    def pull(self, u: Array, graph: bool = False) -> tuple[list[Tensor], list[Any]]:
         """The leaves, and the cotangent of each for the output's cotangent u: arrays, with ``graph`` tensors."""
-        leaves, out = self.run(at)
+        leaves, out = self.run(record=True)
         nodes = {x.node for x in leaves if x.node is not None}
+        given = u.astype(out.dtype)
+        seed = given.copy()
         with mode(grad=graph):
-            found = {} if out.node is None else cotangents(out.node, u.astype(out.dtype), nodes, graph, graph)
+            found = {} if out.node is None else cotangents(out.node, seed, nodes, graph, graph)
+        if seed.tobytes() != given.tobytes():
+            raise _Written("a rule writes on the cotangent that it is given, which others may hold")
+        self.unwritten([x.data for x in leaves], "a rule")
         pulled = [found.get(x.node) if x.node is not None else None for x in leaves]
         return leaves, [np.zeros(x.shape) if p is None else p for x, p in zip(leaves, pulled, strict=True)]
 
     def claimed(self, u: Array) -> Array:
         """The gradient of ⟨u, f⟩, flat."""
         if self.gradient is None:
-            parts = self.pull(self.at, u)[1]
-        else:
-            inputs = list(self.given)
-            for i, a in zip(self.places, self.at, strict=True):
-                inputs[i] = a.copy()
-            found = self.gradient(*inputs)
-            parts = list(found) if isinstance(found, (tuple, list)) else [found]
-            shapes = [np.shape(p) for p in parts]
-            if shapes != [a.shape for a in self.at]:
-                raise ValueError(
-                    f"gradcheck: the gradient has shapes {shapes}, the inputs {[a.shape for a in self.at]}"
-                )
-        return _flat(parts)
+            return _flat(self.pull(u)[1])
+        inputs = self.arrays()
+        found = self.gradient(*inputs)
+        parts = list(found) if isinstance(found, (tuple, list)) else [found]
+        shapes = [np.shape(p) for p in parts]
+        if shapes != [a.shape for a in self.at]:
+            raise ValueError(f"gradcheck: the gradient has shapes {shapes}, the inputs {[a.shape for a in self.at]}")
+        flat: Array = _flat(parts) * u.item()
+        return flat
 
     def curvature(self, u: Array, w: Array) -> Array:
         """The gradient of ⟨w, ∇⟨u, f⟩⟩, flat: what a second backward claims."""
-        leaves, pulled = self.pull(self.at, u, graph=True)
+        leaves, pulled = self.pull(u, graph=True)
         total, start = None, 0
         for p in pulled:
             part = w[start : start + p.size].reshape(p.shape)
@@ -232,162 +291,238 @@ def _flat(parts: Sequence[Any]) -> Array:
 
 def _judge(problem: _Problem, order: int) -> GradientReport:
     """The verdict for f, or for its gradient along one random cotangent (order 2)."""
-    at, rng = problem.at, problem.rng
-    base = problem.value(at)
-    if order == 2:
-        u = np.asarray(rng.choice([-1.0, 1.0], base.shape) * rng.uniform(0.5, 2, base.shape))
-
-        def raw(a: Sequence[Array]) -> Array:
-            return _flat(problem.pull(a, u)[1])
-    else:
-
-        def raw(a: Sequence[Array]) -> Array:
-            return problem.value(a).ravel()
-
-    y = raw(at)
-    rows = np.eye(y.size) if y.size <= OUTPUTS else rng.choice([-1.0, 1.0], (8, y.size)) / np.sqrt(y.size)
-
-    def f(a: Sequence[Array]) -> Array:
-        return rows @ raw(a) if y.size > OUTPUTS else raw(a)
-
     with np.errstate(all="ignore"):
-        centre = f(at)
-        if not np.array_equal(centre, f(at), equal_nan=True):
-            return GradientReport("noise", "f gives different values at the same point", order=order)
-        if not np.isfinite(centre).all():
-            return GradientReport("noise", f"f is not finite there: {centre[~np.isfinite(centre)][0]}", order=order)
-        if order == 1:
-            claims = np.array([problem.claimed(row.reshape(base.shape)) for row in rows])
+        try:
+            return _Judgement(problem, order).report()
+        except _Written as what:
+            return GradientReport("wrong", str(what), order=order)
+
+
+class _Judgement:
+    """One order of one problem: the outputs that are looked at, the Jacobian that is claimed, the directions taken.
+
+    An output is ⟨u, f⟩ for one row u of ``rows``. These are neither 0 nor 1 alone, so that a rule is caught which is
+    not linear in its cotangent.
+    """
+
+    def __init__(self, problem: _Problem, order: int) -> None:
+        self.problem, self.order, rng = problem, order, problem.rng
+        shape = problem.value().shape
+        u = np.asarray(rng.choice([-1.0, 1.0], shape) * rng.uniform(0.5, 2, shape))
+        self.raw: Callable[[], Array] = lambda: problem.value().ravel() if order == 1 else _flat(problem.pull(u)[1])
+        size = self.raw().size
+        self.projected = size > OUTPUTS
+        self.weights = rng.choice([-2.0, -0.5, 0.5, 2.0], (PROJECTIONS, size) if self.projected else size)
+        self.centre = self.f()[0]
+        self.repeats = bool(np.array_equal(self.centre, self.f()[0], equal_nan=True))
+        if not self.repeats or not np.isfinite(self.centre).all():
+            return
+        rows = self.weights if self.projected else np.diag(self.weights)
+        claims = [problem.claimed(row.reshape(shape)) if order == 1 else problem.curvature(u, row) for row in rows]
+        self.claims = np.array(claims).reshape(len(rows), problem.flat.size)
+        self.units = np.ones(len(rows)) if self.projected else self.weights
+        what = "f" if order == 1 else "its first derivative"
+        self.what = f"⟨u, {what}⟩" if self.projected else what
+        known = np.where(np.isfinite(self.claims), np.abs(self.claims), 0)
+        #: For each output its largest slope, and the largest change that a relative change of an entry makes.
+        self.slope, self.change = known.max(1, initial=0), (known * np.abs(problem.flat)).max(1, initial=0)
+
+    def f(self) -> Array:
+        """The outputs at the problem's point, and the magnitudes of what they are summed from."""
+        y = self.raw()
+        out = np.empty((2, len(self.weights)))
+        if self.projected:
+            out[:] = self.weights @ y, np.abs(self.weights) @ np.abs(y)
         else:
-            claims = np.array([problem.curvature(u, row) for row in rows])
-        total = sum(a.size for a in at)
-        chosen = np.arange(total) if total <= ENTRIES else np.sort(rng.choice(total, ENTRIES, replace=False))
-        starts = np.cumsum([0, *[a.size for a in at]])
-        columns = []
-        for flat in chosen:
-            which = int(np.searchsorted(starts, flat, "right")) - 1
-            place = np.unravel_index(flat - starts[which], at[which].shape)
-            columns.append(_Column(f, at, which, tuple(map(int, place)), centre, claims[:, flat]))
-    return _verdict(columns, problem.names, order)
+            np.abs(np.multiply(self.weights, y, out=out[0]), out=out[1])
+        return out
+
+    def report(self) -> GradientReport:
+        if not self.repeats:
+            return GradientReport("noise", "f gives different values at the same point", order=self.order)
+        if not (finite := np.isfinite(self.centre)).all():
+            return GradientReport("noise", f"f is not finite there: {self.centre[~finite][0]}", order=self.order)
+        problem, total = self.problem, self.problem.flat.size
+        if not total or not self.centre.size:
+            return GradientReport("correct", "there is nothing to differentiate", order=self.order)
+        few = total <= ENTRIES
+        chosen = np.arange(total) if few else np.sort(problem.rng.choice(total, SAMPLED, replace=False))
+        entries = {int(i): _Direction(self, np.array([i]), np.ones(1)) for i in chosen}
+        through: list[_Direction] = []
+        if not few:
+            scale = [np.full(a.size, np.sqrt(np.mean(a * a)) or 1.0) for a in problem.at if a.size]
+            size = np.maximum(np.abs(problem.flat), np.concatenate(scale) / 1000)
+            while len(through) < DIRECTIONS and not any(d.verdict == "wrong" for d in entries.values()):
+                # An entry that is known to be at a kink, or noise, is not moved, so as to hide no other.
+                moved = np.setdiff1d(np.arange(total), [i for i, d in entries.items() if not d])
+                signs = problem.rng.choice([-1.0, 1.0], len(moved))
+                through.append(_Direction(self, moved, size[moved] * signs).narrowed())
+                if len(through[-1].where) == 1:
+                    entries[int(through[-1].where[0])] = through[-1]
+        return self._told(list(entries.values()), through)
+
+    def _told(self, entries: list[_Direction], through: list[_Direction]) -> GradientReport:
+        tally = {v: n for v in VERDICTS if (n := sum(d.verdict == v for d in entries))}
+        worst = {}
+        for v in VERDICTS:
+            found = [d for d in (*entries, *through) if d.verdict == v]
+            if found:
+                worst[v] = max(found, key=lambda d: d.ratio)
+        verdict, d = next(iter(worst.items()))
+        total, unresolved = self.problem.flat.size, sum(d.unresolved for d in entries)
+        sentence = d.sentence()
+        if verdict == "correct":
+            every = f"all {total} entries" if len(entries) == total else f"{len(entries)} of {total} entries"
+            every += f" and {len(through)} directions through all" if through else ""
+            sentence = f"{every} agree with differences of {self.what}"
+            if unresolved:
+                sentence += f", but {unresolved} of them are too small beside {self.what} to tell"
+        also = tuple(
+            f"{v} at {_spelled(*w.place)}: {w.sentence()}" for v, w in worst.items() if v not in (verdict, "correct")
+        )
+        expected, error, got, left, right = d.evidence()
+        return GradientReport(
+            verdict, sentence, *d.place, expected, abs(error), got, (left, right), d.taylor(), self.order,
+            len(entries), total, len(through), unresolved, tally, also,
+        )  # fmt: skip
 
 
-class _Column:
-    """The derivative of every output along one entry: claim, difference, error and the slopes of the ladder."""
+class _Direction:
+    """The derivative of every output along x + t v, where v is ``step`` at the entries ``where`` and 0 elsewhere."""
 
-    def __init__(
-        self,
-        f: Callable[[Sequence[Array]], Array],
-        at: Sequence[Array],
-        which: int,
-        place: tuple[int, ...],
-        centre: Array,
-        claim: Array,
-    ) -> None:
-        self.which, self.place, self.claim = which, place, claim
-        x = float(at[which][place])
-        # Powers of two are exact steps. From a quarter of max(1, |x|) down to 2⁻⁴⁴ |x|, as f may vary on either scale.
-        top = np.floor(np.log2(max(1.0, abs(x)) / 4))
-        bottom = np.floor(np.log2(abs(x) or 1.0)) - 44
+    def __init__(self, judgement: _Judgement, where: Array, step: Array) -> None:
+        self.judgement, self.where, self.step = judgement, where, step
+        flat, centre = judgement.problem.flat, judgement.centre
+        x = flat[where].copy()
+        parts = judgement.claims[:, where] * step
+        self.claim = parts.sum(1)
+        # Powers of two are exact steps. From a quarter of max(1, |x|) down to 2⁻⁴⁰ |x|, as f may vary on either scale.
+        top = np.floor(np.log2(max(1.0, np.abs(x).max()) / (4 * np.abs(step).max())))
+        bottom = np.floor(np.log2(np.abs(x / step).max() or 1.0)) - 40
         self.h = 2.0 ** np.arange(top, max(bottom, -200) - 1, -1)[:, None]
-        moved = [a.copy() for a in at]
 
         def along(t: float) -> Array:
-            moved[which][place] = x + t
-            return f(moved)
+            flat[where] = x + t * step
+            return judgement.f()
 
-        high = np.array([along(t) for t in self.h[:, 0]])
-        low = np.array([along(-t) for t in self.h[:, 0]])
+        try:
+            high, above = np.array([along(t) for t in self.h[:, 0]]).transpose(1, 0, 2)
+            low, below = np.array([along(-t) for t in self.h[:, 0]]).transpose(1, 0, 2)
+        finally:
+            flat[where] = x
         self.right, self.left = (high - centre) / self.h, (centre - low) / self.h
-        # A few ulps of f, what an ulp of x moves f, and the jitter that the finest steps show beside f'' h².
-        even = (high + low - 2 * centre)[-6:]
-        jitter = np.abs(even[:-1] - 4 * even[1:]).max(0)
+        # A few ulps of f, what ulps of x move f, and the jitter that the finest steps show beside f'' h².
+        known = np.where(np.isfinite(parts), parts, 0)
+        even = high + low - 2 * centre
         noise = (
-            4 * EPS * np.maximum(np.abs(high), np.abs(low))
-            + 2 * EPS * abs(x) * np.abs(np.where(np.isfinite(claim), claim, 0))
-            + jitter
+            4 * EPS * np.maximum(above, below)
+            + 2 * EPS * np.sqrt(((known / step * x) ** 2).sum(1))
+            + np.abs(even[-6:-1] - 4 * even[-5:]).max(0)
         )
-        self.noise = np.where(np.isfinite(noise), noise, np.inf)
-        self.value, self.error = _extrapolate((high - low) / (2 * self.h), self.noise / self.h)
-        self.natural = np.abs(centre) / max(1.0, abs(x))
-        self.remainder = np.abs(high - centre - self.h * claim)
+        self.noise = np.where(np.isfinite(noise), noise, np.inf) + 0 * high
+        self.value, self.error, self.rough = self._slope((high - low) / (2 * self.h), even, np.abs(x / step).max())
+        self.remainder = np.abs(high - centre - self.h * self.claim)
+        self._judge(np.sqrt((known**2).sum(1)), np.abs(centre) / (4 * np.abs(step).max() * self.h[0]), x)
 
-    def kinks(self) -> Array:
-        """Where a slope from one side does not exist, or the two stay apart down to the finest steps that can tell."""
-        found = ~np.isfinite(self.left[-4:]).all(0) | ~np.isfinite(self.right[-4:]).all(0)
-        for i in np.flatnonzero(~found):
-            jump, floor = np.abs(self.right - self.left)[:, i], 16 * (self.noise / self.h)[:, i]
+    def _slope(self, central: Array, even: Array, size: float) -> tuple[Array, Array, Array]:
+        """The limit of the differences, or the slope of the staircase that f is; its error; where f may be another."""
+        # Of a smooth f, what is left of the even part is of order h⁶; of a kink nearby, of order h; of a staircase it
+        # is a step's height, however small h. Sixteen times finer steps, so that a smooth f counts for nothing.
+        left = np.abs(even[:-2] - 20 * even[1:-1] + 64 * even[2:]) / 67
+        height = np.zeros_like(even)
+        height[:-2] = np.fmax.accumulate(left[::-1])[::-1]
+        jitter: Array = np.concatenate([height[4:], np.zeros_like(even[:4])])
+        limit = extrapolate(central, (self.noise + jitter) / self.h)
+        value, error = limit.value, limit.error
+        rough = (left > 64 * self.noise[:-2])[self.h[:-2, 0] < STAIR * size].any(0)
+        sharp = (limit.errors < np.minimum(np.abs(limit.estimates - value), np.abs(limit.estimates)) / 1000).any(0)
+        for i in np.flatnonzero(sharp.any(0)):
+            # Fine steps that see nothing are within one stair; if they see another slope, nobody knows which is f's.
+            within = not central[-8:, i].any()
+            moved = np.abs(central[:, i] * self.h[:, 0])
+            # Finer stairs are as high as those at the widest steps that show a slope, and as the first that is seen.
+            stair = max(height[sharp[:, i].argmax(), i], moved[moved > 0].min() if within else 0)
+            noise = self.noise[:, i] + np.maximum(height[:, i], stair)
+            limit = extrapolate(central[:, i], noise / self.h[:, 0])
+            error[i] = limit.error if within else np.abs(limit.value - value[i])
+            value[i], self.noise[:, i], rough[i] = limit.value, np.maximum(noise, error[i] * self.h[:, 0]), False
+        self.jump = extrapolate((self.right - self.left), 4 * self.noise / self.h, 1)
+        return value, error, rough
+
+    def _judge(self, spread: Array, natural: Array, x: Array) -> None:
+        """``verdict``, the ``output`` that decides it, the ``ratio`` it is off by, and whether it is ``unresolved``."""
+        reach = spread
+        if len(x) == 1:  # a rule's rounding is that of its largest terms: of the slopes, or of the changes by them
+            change = self.judgement.change / abs(x[0]) if x[0] else np.inf
+            reach = np.maximum(spread, np.minimum(self.judgement.slope, change))
+        off, size = np.abs(self.claim - self.value), np.maximum(np.abs(self.value), spread)
+        allowed = MULTIPLE * self.error + ROUNDING * size + 64 * EPS * reach
+        away = (off > allowed) | (~np.isfinite(self.claim) & np.isfinite(self.error))
+        scale = np.maximum(np.abs(self.value), reach.max() if reach.max() else natural)
+        blunt = ~(MULTIPLE * self.error <= BLUNT * scale)
+        kink = self._kinks(scale)
+        found = np.select([kink, away & ~self.rough, away | blunt], [1, 0, 2], 3)
+        ratio = np.where(np.isfinite(off) & (allowed > 0), off / allowed, np.where(away, np.inf, 0))
+        self.output = int(np.lexsort((-ratio, found))[0])
+        self.verdict, self.ratio = VERDICTS[found[self.output]], float(ratio[self.output])
+        self.unresolved = bool(((self.claim != 0) & (allowed > FAULT * np.abs(self.claim))).any())
+        self.place = self._place()
+
+    def _kinks(self, scale: Array) -> Array:
+        """Where a slope from one side does not exist, grows without bound, or differs from the other side's."""
+        jump, error = np.abs(self.jump.value), MULTIPLE * self.jump.error
+        found: Array = ~np.isfinite(self.left[-4:]).all(0) | ~np.isfinite(self.right[-4:]).all(0)
+        found |= (jump > error) & (jump > 1e-6 * scale)
+        unsettled = ~(np.fmax(error, MULTIPLE * self.error) <= BLUNT * scale)
+        for i in np.flatnonzero(~found & unsettled):
             slope = np.maximum(np.abs(self.right), np.abs(self.left))[:, i]
-            reach = np.fmax.accumulate(slope)  # so that a fine step on a flat piece tells as well
-            told = np.flatnonzero(np.isfinite(jump) & (floor < 1e-3 * reach))[-4:]
-            if len(told) == 4:
-                # Of a smooth f the jump is h f'': an eighth after three halvings. At a kink it stays.
-                stays = (jump[told] > floor[told]).all() and jump[told[3]] > jump[told[0]] / 2
-                # At a step or a cusp the slopes themselves grow: eightfold, or by the root of eight.
-                grows = (slope[told] > floor[told]).all() and slope[told[3]] > 2 * slope[told[0]]
-                found[i] = stays or grows
-        return np.asarray(found)
+            floor = 16 * self.noise[:, i] / self.h[:, 0]
+            told = np.flatnonzero(np.isfinite(slope) & (floor < np.fmax.accumulate(slope) / 64))[-4:]
+            # At a step the slopes themselves grow eightfold in three halvings, at a cusp by the root of eight.
+            found[i] = len(told) == 4 and (slope[told] > floor[told]).all() and slope[told[3]] > 2 * slope[told[0]]
+        return found
 
-    def taylor(self, i: int) -> float:
+    def _place(self) -> tuple[str, tuple[int, ...]]:
+        if len(self.where) == 1:
+            return self.judgement.problem.place(int(self.where[0]))
+        return f"a direction through {len(self.where)} entries", ()
+
+    def narrowed(self) -> _Direction:
+        """The part of this direction, down to one entry, that shows what is not correct in it."""
+        found = self
+        while not found and len(found.where) > 1:
+            half = len(found.where) // 2
+            for part in (slice(half), slice(half, None)):
+                d = _Direction(found.judgement, found.where[part], found.step[part])
+                if VERDICTS.index(d.verdict) <= VERDICTS.index(found.verdict):
+                    found = d
+                    break
+            else:
+                return found
+        return found if len(found.where) > 1 else _Direction(found.judgement, found.where, np.ones(1))
+
+    def __bool__(self) -> bool:
+        return self.verdict == "correct"
+
+    def evidence(self) -> tuple[float, ...]:
+        """The derivative and its error, the claim, the slopes from the left and right, of the output that decides."""
+        i = self.output
+        found = np.array([self.value[i], self.error[i], self.claim[i], self.left[-8, i], self.right[-8, i]])
+        return tuple((found / self.judgement.units[i] + 0.0).tolist())
+
+    def taylor(self) -> float:
         """The power of h that the remainder falls with, at the finest steps that show it."""
-        shown = np.flatnonzero(self.remainder[:, i] > 100 * self.noise[:, i])[-6:]
+        remainder, noise = self.remainder[:, self.output], self.noise[:, self.output]
+        shown = np.flatnonzero(remainder > 100 * noise)[-6:]
         if len(shown) < 2:
             return np.inf
-        fall = np.log2(self.remainder[shown, i])
+        fall = np.log2(remainder[shown])
         return float((fall[0] - fall[-1]) / (shown[-1] - shown[0]))
 
-
-def _extrapolate(central: Array, rounding: Array) -> tuple[Array, Array]:
-    """(value, error) of the limit of each column of central differences, their steps halving from row to row."""
-    best, least = central[-1], np.full(central.shape[1], np.inf)
-    coarse = central
-    for j in range(1, COLUMNS + 1):
-        column = (4**j * coarse[1:] - coarse[:-1]) / (4**j - 1)
-        error = np.maximum(np.abs(column - coarse[1:]), np.abs(column - coarse[:-1])) + 2 * rounding[j:]
-        error = np.where(np.isfinite(column) & np.isfinite(error), error, np.inf)
-        known = np.where(np.isfinite(error), column, 0)
-        # What contradicts a finer one (on which f is smoother) is no estimate.
-        floor = np.maximum.accumulate((known - 2 * error)[::-1])[::-1]
-        ceiling = np.minimum.accumulate((known + 2 * error)[::-1])[::-1]
-        error = np.where((known + error >= floor) & (known - error <= ceiling), error, np.inf)
-        row = error.argmin(0)[None]
-        found = np.take_along_axis(error, row, 0)[0]
-        best = np.where(found < least, np.take_along_axis(column, row, 0)[0], best)
-        least, coarse = np.minimum(least, found), column
-    return best, least
-
-
-def _verdict(columns: list[_Column], names: list[str], order: int) -> GradientReport:
-    """*wrong* if an entry is, else *kink* if one is at one, else *noise* if one cannot be judged, else *correct*."""
-    what = "f" if order == 1 else "its first derivative"
-    largest = max((float(np.abs(c.claim[np.isfinite(c.claim)]).max(initial=0)) for c in columns), default=0.0)
-    worst: dict[str, tuple[float, _Column, int]] = {}
-    for c in columns:
-        at_kink = c.kinks()
-        off = np.abs(c.claim - c.value)
-        allowed = MULTIPLE * c.error + ROUNDING * np.abs(c.value) + 64 * EPS * largest
-        blunt = ~(MULTIPLE * c.error <= BLUNT * np.maximum(np.abs(c.value), np.maximum(largest, c.natural)))
-        for i in range(len(off)):
-            away = off[i] > allowed[i] or (not np.isfinite(c.claim[i]) and np.isfinite(c.error[i]))
-            verdict = "kink" if at_kink[i] else "wrong" if away else "noise" if blunt[i] else "correct"
-            ratio = (
-                float(off[i] / allowed[i]) if np.isfinite(off[i]) and allowed[i] > 0 else 0.0 if not away else np.inf
-            )
-            if verdict not in worst or ratio > worst[verdict][0]:
-                worst[verdict] = (ratio, c, i)
-    for verdict in ("wrong", "kink", "noise", "correct"):
-        if verdict in worst:
-            _, c, i = worst[verdict]
-            break
-    else:
-        return GradientReport("correct", "there is nothing to differentiate", order=order)
-    got, expected, left, right = (float(v) for v in (c.claim[i], c.value[i], c.left[-8, i], c.right[-8, i]))
-    sentence = {
-        "wrong": f"the gradient is {got:.7g}, but differences of {what} give {expected:.7g}",
-        "kink": f"the slopes of {what} are {left:.7g} from the left and {right:.7g} from the right",
-        "noise": f"differences of {what} settle nowhere: {expected:.4g} ± {float(c.error[i]):.1g}",
-        "correct": f"all {len(columns)} entries agree with differences of {what}",
-    }[verdict]
-    return GradientReport(
-        verdict, sentence, names[c.which], c.place, expected, float(c.error[i]), got, (left, right),
-        c.taylor(i), order, len(columns),
-    )  # fmt: skip
+    def sentence(self) -> str:
+        what, (expected, error, got, left, right) = self.judgement.what, self.evidence()
+        if self.verdict == "wrong":
+            return f"the gradient is {got:.7g}, but differences of {what} give {expected:.7g}"
+        if self.verdict == "kink":
+            return f"the slopes of {what} are {left:.7g} from the left and {right:.7g} from the right"
+        return f"differences of {what} tell nothing of a gradient of {got:.4g}: {expected:.4g} ± {abs(error):.1g}"

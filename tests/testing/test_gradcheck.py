@@ -1,5 +1,7 @@
 """The verdicts of gradcheck, each from samples whose label is known: a confusion matrix in small."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
@@ -114,6 +116,171 @@ def test_noise_is_noise():
     assert gradcheck(mg.log, -1.0).verdict == "noise"
 
 
+F32 = np.float32
+#: Functions that round to float32 inside, and their gradients.
+STAIRCASES = {
+    "input": (lambda x: 3 * np.float64(F32(x)) + 1, lambda x: 3 + 0 * x),
+    "output": (lambda x: np.float64(F32(np.sin(x))), np.cos),
+    "all": (lambda x: np.float64(np.sin(F32(x))), np.cos),
+    "sum": (
+        lambda x: np.float64(np.sum(np.exp(F32(x) * np.arange(3, dtype=F32)))),
+        lambda x: np.exp(x) + 2 * np.exp(2 * x),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STAIRCASES)
+def test_a_staircase_is_judged_by_its_slope(name):
+    f, slope = STAIRCASES[name]
+    for x in (0.3, 0.5, 1.7, -0.77, 3e-8):
+        assert gradcheck(f, [x], gradient=slope), (x, gradcheck(f, [x], gradient=slope))
+        for factor in (1.002, 0.998, 0, -1):
+            report = gradcheck(f, [x], gradient=lambda x, k=factor: k * slope(x))
+            assert report.verdict == "wrong", (x, factor, report)
+
+
+def test_a_staircase_with_slopes_of_its_own_is_noise():
+    """Only one factor is rounded: between the jumps the slope is another, and differences cannot tell whose it is."""
+    for x in (0.3, 0.5, 1.7, 3e8):
+        for factor in (1, 1.01):
+            report = gradcheck(
+                lambda x: x * np.float64(np.sin(F32(x))),
+                [x],
+                gradient=lambda x, k=factor: k * (np.sin(x) + x * np.cos(x)),
+            )
+            assert report.verdict == "noise", (x, report)
+
+
+def test_tensors_in_float32_inside():
+    for order in (1, 2):
+        assert gradcheck(lambda x: mg.tanh(mg.astype(x, "float32")), [np.array([0.3, -1.2, 2.0])], order)
+
+
+def planted(at, factor, f=lambda x: 3 * x**2):
+    def gradient(x):
+        g = f(x)
+        g[at] *= factor
+        return g
+
+    return gradient
+
+
+@pytest.mark.parametrize("at", [(0, 0), (17, 33), (39, 49)])
+def test_one_wrong_entry_of_a_large_array_is_found(at):
+    """Few entries are looked at alone; what a direction through all sees is narrowed down to the entry."""
+    x = np.random.default_rng(1).normal(size=(40, 50))
+    right = gradcheck(lambda x: (x * x * x).sum(), [x], gradient=lambda x: 3 * x * x)
+    assert (right.verdict, right.total, right.directions) == ("correct", 2000, 4), right
+    assert right.entries < 2000
+    assert f"{right.entries} of 2000 entries and 4 directions" in str(right)
+    report = gradcheck(lambda x: (x * x * x).sum(), [x], gradient=planted(at, 1.001))
+    assert (report.verdict, report.input, report.index) == ("wrong", "input 0", at), report
+    assert report.expected == pytest.approx(3 * x[at] ** 2, rel=1e-6)
+    assert report.got == pytest.approx(3.003 * x[at] ** 2, rel=1e-12)
+
+
+def test_one_kink_in_a_large_array_is_found():
+    x = np.random.default_rng(1).normal(size=(20, 15))
+    assert gradcheck(mg.relu, [x])
+    x[3, 4] = 0
+    report = gradcheck(mg.relu, [x])
+    assert (report.verdict, report.index) == ("kink", (3, 4)), report
+
+
+def test_a_kink_beside_an_error_is_told():
+    report = gradcheck(lambda x: np.abs(x).sum(), [np.arange(4.0)], gradient=planted(2, 1.5, np.sign))
+    assert (report.verdict, report.index) == ("wrong", (2,))
+    assert report.tally == {"wrong": 1, "kink": 1, "correct": 2}
+    assert report.also == ("kink at input 0[0]: the slopes of f are -1 from the left and 1 from the right",)
+    assert "also" in str(report)
+
+
+def test_what_differences_cannot_resolve_is_never_correct():
+    """f is flat to its rounding where its derivative is 1e-36."""
+    for factor in (1, 1.001, 3):
+        at = [np.array([82.0, 85.0])]
+        report = gradcheck(lambda x: (1 / (1 + np.exp(-x))).sum(), at, gradient=lambda x, k=factor: k * np.exp(-x))
+        assert (report.verdict, report.unresolved) == ("noise", 2), report
+    mixed = gradcheck(
+        lambda x: (1 / (1 + np.exp(-x))).sum(),
+        [np.array([82.0, 1.0])],
+        gradient=lambda x: np.exp(-x) / (1 + np.exp(-x)) ** 2,
+    )
+    assert (mixed.verdict, mixed.unresolved) == ("correct", 1)
+    assert "too small beside f" in mixed.sentence
+
+
+def test_entries_of_other_scales_are_judged_by_their_own():
+    """Inputs, and outputs, that are 1e16 apart: the large ones lend the small ones no tolerance."""
+    a, b = np.array([1e8]), np.array([1e-8])
+    for k, verdict in ((1, "correct"), (1.001, "wrong")):
+        f = lambda a, b: (a * b).sum()  # noqa: E731
+        assert gradcheck(f, [a, b], gradient=lambda a, b, k=k: (k * b, a)).verdict == verdict
+        assert gradcheck(f, [a, b], gradient=lambda a, b, k=k: (b, k * a)).verdict == verdict
+        both = np.array([1e8, 1e-8])
+        assert gradcheck(np.prod, [both], gradient=lambda x, k=k: x[::-1] * [k, 1]).verdict == verdict
+        assert gradcheck(np.prod, [both], gradient=lambda x, k=k: x[::-1] * [1, k]).verdict == verdict
+
+
+@contextmanager
+def an_op(rule, formula="y = x²", fn=lambda x: x * x):
+    """An op of one argument with this rule, as long as the block runs."""
+
+    def passing(x):
+        """For a test."""
+        return fn(x)
+
+    try:
+        op = mg.op(formula, shapes="elementwise")(passing)
+        op.vjp("x", "x̄ = …")(rule)
+        yield op
+    finally:
+        del REGISTRY["passing"]
+
+
+def overwrites_its_cotangent(g, x):
+    if isinstance(g, np.ndarray):
+        g *= 2 * x
+        return g
+    return g * 2 * x
+
+
+def overwrites_its_input(g, x):
+    out = g * 2 * x
+    if isinstance(x, np.ndarray):
+        x += 1
+    return out
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (overwrites_its_cotangent, "writes on the cotangent"),
+        (overwrites_its_input, "a rule writes on input 0"),
+        (lambda g, x: 2 * x * g * g, "the gradient is"),
+        (lambda g, x: 2 * x * abs(g), "the gradient is"),
+        (lambda g, x: 2 * x * mg.sum(g) / g.size, "the gradient is"),
+        (lambda g, x: 2 * x * mg.flip(g), "the gradient is"),
+        (lambda g, x: 0 * x * g, "the gradient is 0"),
+    ],
+)
+def test_a_wrong_rule_is_wrong(rule, said):
+    with an_op(rule) as op:
+        for n in (3, 100):
+            report = gradcheck(op, [np.linspace(0.5, 1.5, n)])
+            assert report.verdict == "wrong", report
+            assert said in report.sentence
+
+
+def test_a_function_that_writes_on_its_input_is_wrong():
+    def f(x):
+        x *= 2
+        return (x * x).sum()
+
+    report = gradcheck(f, [np.ones(2)], gradient=lambda x: 8 * x)
+    assert (report.verdict, report.sentence) == ("wrong", "f writes on input 0")
+
+
 def test_the_evidence_names_the_entry():
     report = gradcheck(lambda x: (x**3).sum(), [np.arange(1.0, 7).reshape(2, 3)], gradient=lambda x: 3 * x**2)
     assert report, report
@@ -144,23 +311,14 @@ def test_a_module_is_checked_in_every_parameter_and_left_alone():
 def test_the_second_order_finds_a_detached_derivative():
     assert gradcheck(lambda x: mg.tanh(x) * x, [np.array([0.3, -1.0])], order=2)
 
-    @mg.op("y = x³", shapes="elementwise")
-    def cube_with_a_constant_slope(x):
-        """The cube."""
-        return x * x * x
+    def constant_slope(g, x):
+        fixed = x.detach() if isinstance(x, mg.Tensor) else x
+        return 3 * fixed * fixed * g
 
-    try:
-
-        @cube_with_a_constant_slope.vjp("x", "x̄ = 3 x² ȳ")
-        def _(g, x):
-            fixed = x.detach() if isinstance(x, mg.Tensor) else x
-            return 3 * fixed * fixed * g
-
-        assert gradcheck(cube_with_a_constant_slope, [2.0])
-        report = gradcheck(cube_with_a_constant_slope, [2.0], order=2)
+    with an_op(constant_slope, "y = x³", lambda x: x * x * x) as cube:
+        assert gradcheck(cube, [2.0])
+        report = gradcheck(cube, [2.0], order=2)
         assert (report.verdict, report.order) == ("wrong", 2)
-    finally:
-        del REGISTRY["cube_with_a_constant_slope"]
 
 
 def test_what_cannot_be_checked_says_so():
@@ -170,3 +328,13 @@ def test_what_cannot_be_checked_says_so():
         gradcheck(mg.tanh, [1.0], 3)
     with pytest.raises(ValueError, match="the gradient has shapes"):
         gradcheck(np.sum, [np.ones(3)], gradient=lambda x: 1.0)
+    with pytest.raises(ValueError, match=r"must return one number, got shape \(3,\)"):
+        gradcheck(np.sin, [np.ones(3)], gradient=np.cos)
+
+
+def test_a_kink_in_a_large_array_hides_no_error():
+    x = np.random.default_rng(1).normal(size=300)
+    x[7] = 0
+    report = gradcheck(lambda x: np.abs(x).sum(), [x], gradient=planted(200, 1.001, np.sign))
+    assert (report.verdict, report.index) == ("wrong", (200,)), report
+    assert report.also == ("kink at input 0[7]: the slopes of f are -1 from the left and 1 from the right",)
