@@ -1,0 +1,41 @@
+"""Hypothesis strategies for arrays, op graphs, networks and training runs. Needs Hypothesis (the extra ``test``).
+
+All draw what shrinks to small things that can be read: ``hypothesis.find`` in the examples shows the smallest.
+"""
+
+try:
+    import hypothesis as _hypothesis  # noqa: F401
+except ImportError:
+    raise ImportError("minigrad.testing.strategies needs Hypothesis: pip install hypothesis") from None
+
+from minigrad.testing.strategies.networks import (
+    INPUTS,
+    LOSSES,
+    WIDTHS,
+    Network,
+    Run,
+    Symmetric,
+    Training,
+    activations,
+    initializers,
+    networks,
+    optimizers,
+    runs,
+    symmetric_states,
+)
+
+__all__ = [
+    "INPUTS",
+    "LOSSES",
+    "WIDTHS",
+    "Network",
+    "Run",
+    "Symmetric",
+    "Training",
+    "activations",
+    "initializers",
+    "networks",
+    "optimizers",
+    "runs",
+    "symmetric_states",
+]
