@@ -188,14 +188,18 @@ def randomise(
         values = rng.uniform(-1, 1, p.shape) / np.sqrt(max(1, p.shape[-1] if p.ndim > 1 else 1))
         return symmetrise(values.astype(p.dtype), name, layers, classes)
 
-    if optimizer is not None:
-        for _ in range(steps):
-            for name, p in named.items():
-                p.grad = tensor(random(name))
+    def redraw() -> None:
+        for name, p in named.items():
+            p.grad = None
+            assign(p, random(name))
+
+    redraw()
+    for _ in range(steps):
+        for name, p in named.items():
+            p.grad = tensor(random(name))
+        if optimizer is not None:
             optimizer.step()
-    for name, p in named.items():
-        p.grad = None
-        assign(p, random(name))
+    redraw()
 
 
 # Equality
