@@ -8,6 +8,15 @@ try:
 except ImportError:
     raise ImportError("minigrad.testing.strategies needs Hypothesis: pip install hypothesis") from None
 
+from minigrad.testing.strategies.arrays import (
+    LAYOUTS,
+    arrays,
+    broadcastable_shapes,
+    layouts,
+    numbers,
+    shapes,
+    tensors,
+)
 from minigrad.testing.strategies.networks import (
     INPUTS,
     LOSSES,
@@ -23,19 +32,30 @@ from minigrad.testing.strategies.networks import (
     runs,
     symmetric_states,
 )
+from minigrad.testing.strategies.programs import Line, Program, programs
 
 __all__ = [
     "INPUTS",
+    "LAYOUTS",
     "LOSSES",
     "WIDTHS",
+    "Line",
     "Network",
+    "Program",
     "Run",
     "Symmetric",
     "Training",
     "activations",
+    "arrays",
+    "broadcastable_shapes",
     "initializers",
+    "layouts",
     "networks",
+    "numbers",
     "optimizers",
+    "programs",
     "runs",
+    "shapes",
     "symmetric_states",
+    "tensors",
 ]

@@ -32,6 +32,17 @@ Dtype = Literal["float32", "float64"]
 WIDTHS = st.integers(1, 300)
 INPUTS = st.one_of(WIDTHS, *[st.integers(33, 300)] * 3)
 
+INITIALIZERS = (
+    init.xavier_uniform(),
+    init.xavier_normal(),
+    init.kaiming_uniform(),
+    init.kaiming_normal(),
+    init.lecun_uniform(),
+    init.lecun_normal(),
+    init.orthogonal(),
+    init.default(),
+)
+
 _Target = tuple[str, Callable[[np.random.Generator, tuple[int, int], str], Array]]
 #: Each loss with how its targets are drawn: (code, function of (rng, shape, dtype)).
 _REAL: _Target = (
@@ -81,17 +92,7 @@ def initializers() -> st.SearchStrategy[init.Initializer]:
     >>> find(initializers(), lambda rule: "normal" in repr(rule))
     xavier_normal(gain=1.0)
     """
-    rules = (
-        init.xavier_uniform,
-        init.xavier_normal,
-        init.kaiming_uniform,
-        init.kaiming_normal,
-        init.lecun_uniform,
-        init.lecun_normal,
-        init.orthogonal,
-        init.default,
-    )
-    return st.sampled_from([rule() for rule in rules])
+    return st.sampled_from(INITIALIZERS)
 
 
 @st.composite
@@ -105,16 +106,15 @@ def optimizers(draw: Draw) -> Callable[[Sequence[Tensor]], optim.Optimizer]:
     kinds = [getattr(optim, name) for name in sorted(optim.__all__, reverse=True)]  # SGD before Adam
     kinds = [k for k in kinds if isinstance(k, type) and issubclass(k, optim.Optimizer) and k is not optim.Optimizer]
     kind = draw(st.sampled_from(kinds))
-    known = inspect.signature(kind).parameters
     options: dict[str, Any] = {"lr": draw(st.sampled_from([0.01, 0.001, 0.03]))}
-    if "momentum" in known and (momentum := draw(st.sampled_from([0.0, 0.5, 0.9]))):
-        options["momentum"] = momentum
-        if "nesterov" in known and draw(st.booleans()):
-            options["nesterov"] = True
-    if "betas" in known and draw(st.booleans()):
-        options["betas"] = (0.5, 0.75)
-    if "weight_decay" in known and draw(st.booleans()):
-        options["weight_decay"] = 0.125
+    momentum, nesterov = draw(st.sampled_from([(0.0, False), (0.5, False), (0.9, False), (0.5, True), (0.9, True)]))
+    chosen = {"momentum": momentum, "nesterov": nesterov}
+    chosen |= {
+        "betas": draw(st.sampled_from([None, (0.5, 0.75)])),
+        "weight_decay": draw(st.sampled_from([None, 0.125])),
+    }
+    known = inspect.signature(kind).parameters
+    options |= {name: value for name, value in chosen.items() if value and name in known}
     return functools.partial(kind, **options)
 
 
@@ -171,7 +171,7 @@ class Network:
 def networks(
     draw: Draw,
     inputs: st.SearchStrategy[int] = INPUTS,
-    hidden: st.SearchStrategy[Sequence[int]] | None = None,
+    hidden: st.SearchStrategy[int] | None = None,
     outputs: st.SearchStrategy[int] | None = None,
     dtypes: Sequence[Dtype] = ("float32", "float64"),
     dropout: Sequence[float] = (0.0,),
@@ -185,13 +185,15 @@ def networks(
     >>> find(networks(), lambda net: len(net.sizes) > 3)
     nn.Sequential(nn.Linear(1, 1), nn.Tanh(), nn.Linear(1, 1), nn.Tanh(), nn.Linear(1, 1)).initialize(0)
     """
-    middle = draw(st.lists(WIDTHS, min_size=1, max_size=3) if hidden is None else hidden)
-    sizes = (draw(inputs), *middle, draw(st.integers(1, 40) if outputs is None else outputs))
-    acts = tuple(draw(activations() if activation is None else activation) for _ in middle)
-    bias = draw(st.sampled_from([True, True, True, False]))
-    # relu units with a bias of 1 seldom die, whatever their width
-    shift = 1.0 if bias and any(a.func is nn.ReLU for a in acts) else draw(st.sampled_from([None, 0.5]))
-    rule = draw(st.none() | initializers())
+    # layers as one list, and no draw that depends on another: Hypothesis recombines its examples
+    layer = st.tuples(WIDTHS if hidden is None else hidden, activations() if activation is None else activation)
+    middle = draw(st.lists(layer, min_size=1, max_size=3))
+    sizes = (draw(inputs), *[width for width, _ in middle], draw(st.integers(1, 40) if outputs is None else outputs))
+    acts = tuple(act for _, act in middle)
+    bias, shift = draw(st.sampled_from([True, True, True, False])), draw(st.sampled_from([None, 0.5]))
+    if any(act.func is nn.ReLU for act in acts):
+        shift = 1.0  # with it they seldom die, whatever their width
+    rule = draw(st.sampled_from([None, *INITIALIZERS]))
     dtype, rate, seed = draw(st.sampled_from(dtypes)), draw(st.sampled_from(dropout)), draw(st.integers(0, 2**16))
     return Network(sizes, acts, rule, shift, bias, dtype, rate, seed)
 
@@ -357,11 +359,11 @@ def symmetric_states(draw: Draw, run: st.SearchStrategy[Run] | None = None, most
     >>> state.assert_twins(training, "after one step")
     """
     drawn = draw(runs(live=False) if run is None else run)
-    rng = np.random.default_rng(seed := draw(st.integers(0, 2**16)))
+    rng, kinds = np.random.default_rng(seed := draw(st.integers(0, 2**16))), draw(st.integers(1, most))
     classes = []
     for width in drawn.network.sizes[1:-1]:
-        kinds = draw(st.integers(1, min(most, width)))
         # every class has a unit; the others are at random places
-        labels = np.sort(np.concatenate([np.arange(kinds), rng.integers(0, kinds, width - kinds)]))
-        classes.append(tuple(int(label) for label in rng.permutation(labels)))
+        kinds = min(kinds, width)
+        labels = np.concatenate([np.arange(kinds), rng.integers(0, kinds, width - kinds)])
+        classes.append(tuple(rng.permutation(labels).tolist()))
     return Symmetric(drawn, tuple(classes), draw(st.integers(0, 5)), seed)
