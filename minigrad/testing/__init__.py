@@ -32,6 +32,7 @@ True
 
 from minigrad.testing.gradcheck import GradientReport, assert_gradients, gradcheck
 from minigrad.testing.initializers import check_initializer
+from minigrad.testing.metamorphic import NotApplicableError, check_network
 from minigrad.testing.modules import check_module
 from minigrad.testing.ops import check_op
 from minigrad.testing.optimizers import check_optimizer
@@ -39,11 +40,13 @@ from minigrad.testing.report import Property, Report
 
 __all__ = [
     "GradientReport",
+    "NotApplicableError",
     "Property",
     "Report",
     "assert_gradients",
     "check_initializer",
     "check_module",
+    "check_network",
     "check_op",
     "check_optimizer",
     "gradcheck",
