@@ -88,7 +88,7 @@ def _function(call: Call) -> tuple[Callable[..., Any], Op] | None:
 def _arrays(call: Call, owner: Op, values: Sequence[Any]) -> Sequence[Any] | None:
     """The values as the kernel takes them, or None."""
     if call.writes:
-        return values
+        return values if owner.is_uniform(values) else None
     if owner.native is None or owner.kernel is not None:
         return owner._ready(values, call.op.arrays)
     kinds = {value.dtype for value in values if isinstance(value, np.ndarray)}

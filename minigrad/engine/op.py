@@ -290,18 +290,21 @@ class Op:
         """Write the arguments that the op writes, given as arrays: by the kernel where all are of one dtype."""
         if self.letters is not None:
             self._check(values)
-        dtype = values[0].dtype
-        uniform = kernels and self.kernel is not None and (dtype is _F32 or dtype is _F64 or bool(self.integral & 1))
-        for value in values if uniform else ():
-            uniform = uniform and getattr(value, "dtype", None) is dtype
         try:
-            if uniform:
-                assert self.kernel is not None
+            if kernels and self.kernel is not None and self.is_uniform(values):
                 self.kernel(*values, **options)
             else:
                 self.fn(*values, **options)
         except (ValueError, IndexError, TypeError) as error:
             raise self._explain(error, values) from None
+
+    def is_uniform(self, values: Sequence[Any]) -> bool:
+        """Whether all the arrays of a writing op are of one dtype, which its kernel knows."""
+        dtype = values[0].dtype
+        uniform = dtype is _F32 or dtype is _F64 or bool(self.integral & 1)
+        for value in values:
+            uniform = uniform and getattr(value, "dtype", None) is dtype
+        return uniform
 
     def _is_integral(self, name: str) -> bool:
         """Whether an argument is declared to be integers or bools, which kernels take as they are."""

@@ -19,7 +19,7 @@ counterexample) or does not apply (and why). ``check_op`` needs Hypothesis.
 >>> [p.name for p in report.properties if p.verdict == "fail"]
 ['first', 'second']
 >>> print(next(p.detail for p in report.properties if p.verdict == "fail"))
-the derivative by b of y is 0.5 by the rule, 0.25 ± 6e-14 by differences
+the derivative by b of y is 0.5 by the rule, 0.25 ± 7e-14 by differences
 doc_square_times(a, b), where
   a = 0.5 (float64, shape ())
   b = -0.9 (float64, shape ())

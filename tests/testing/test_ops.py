@@ -114,7 +114,6 @@ def test_the_laws_apply_where_they_should():
 
 
 @pytest.mark.skipif(not jit.AVAILABLE, reason="kernels are off")
-@pytest.mark.xfail(reason="a compiled write takes all arrays for arrays of the first one's dtype", strict=True)
 def test_a_compiled_write_of_several_dtypes():
     recorded, eager = (mg.tensor(np.ones(3, np.float32)) for _ in "12")
     d, h = np.full(3, 0.5), np.array([0.1, 0, 0, 0, 0])
