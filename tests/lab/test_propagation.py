@@ -354,6 +354,18 @@ def test_where_branches_meet():
         assert layer.backward == pytest.approx(layer.backward_predicted, rel=0.1)
 
 
+def test_a_layer_that_no_gradient_reaches():
+    class Signs(nn.Module):
+        def forward(self, x):
+            return mg.sign(x)
+
+    net = nn.Sequential(gate=nn.Linear(256, 8), sign=Signs(), last=nn.Linear(8, 8)).initialize(0)
+    result = lab.propagate(net, X)
+    assert [layer.backward for layer in result.layers] == [0, 1]
+    assert result.layers[0].dead == 1
+    assert "gradient vanishes at layer gate (1 of 2)" in result.verdict
+
+
 def test_dead_and_saturated_units():
     bias = np.zeros(256)
     bias[:64] = -1e3
