@@ -298,8 +298,8 @@ def read(net: Module, leaf: Tensor, who: str = "propagate") -> tuple[list[_Met],
                 raise ValueError(f"{who}: the {what} of layer {name} has values that are not finite")
         assert h is not None
         assert weight is not None
-        down = cotangents.get(layer)
-        z, g = (np.asarray(a, np.float64).reshape(-1, len(weight)) for a in (layer.value, 0 if down is None else down))
+        down = cotangents.get(layer, np.zeros(layer.shape))  # a rule may send nothing
+        z, g = (np.asarray(a, np.float64).reshape(-1, len(weight)) for a in (layer.value, down))
         slope = None if isinstance(after, str) else init.value_and_slope(after, z)[1]
         met.append(_Met(name, weight, z, g, slope))
         law = _law(weight, np.zeros(1) if bias is None else bias, before, _seen(h.reshape(-1, h.shape[-1]))[:2])
@@ -358,8 +358,8 @@ def _function(layer: Node, end: Any, origins: dict[Node, Node]) -> Function | st
         made: dict[Any, Any] = {layer: z}
         for node in part:
             assert node.op is not None
-            inputs = tuple(made[p] if type(p) is Node and p in made else _value(p) for p in node.parents)
-            made[node] = apply(node.op, inputs, node.options)
+            args = tuple(made[p] if type(p) is Node and p in made else _value(p) for p in node.parents)
+            made[node] = apply(node.op, args, node.options)
         return made[end]
 
     try:

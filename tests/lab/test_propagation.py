@@ -34,7 +34,7 @@ def test_moments_against_closed_forms(q):
     assert init.moments("erf", q) == pytest.approx(known, rel=1e-10)
 
 
-# Pennington, Schoenholz & Ganguli 2017: tanh is critical at (1, 0), and at (1.05, 2.01e-5) in variances q* = 1/64
+# σ_w without biases.
 KNOWN = {"tanh": 1.0, "erf": math.sqrt(math.pi) / 2, "relu": math.sqrt(2), "linear": 1.0}
 
 
@@ -51,6 +51,8 @@ def test_known_critical_values(name):
 
 
 def test_fixed_points():
+    # A pair of variances with which deep tanh networks are trained in the literature on dynamical isometry.
+    assert lab.fixed_point("tanh", math.sqrt(1.05), math.sqrt(2.01e-5))[1] == pytest.approx(1, abs=1e-4)
     assert lab.fixed_point("linear", 0.5, 3.0) == pytest.approx((12, 0.25))
     assert lab.fixed_point("relu", 1.0, 1.0) == pytest.approx((2, 0.5))
     assert lab.fixed_point("relu", 2.0, 0.1)[0] == math.inf
@@ -352,6 +354,18 @@ def test_where_branches_meet():
     for layer in result.layers:
         assert layer.forward == pytest.approx(layer.forward_predicted, rel=0.1)
         assert layer.backward == pytest.approx(layer.backward_predicted, rel=0.1)
+
+
+def test_a_layer_that_no_gradient_reaches():
+    class Signs(nn.Module):
+        def forward(self, x):
+            return mg.sign(x)
+
+    net = nn.Sequential(gate=nn.Linear(256, 8), sign=Signs(), last=nn.Linear(8, 8)).initialize(0)
+    result = lab.propagate(net, X)
+    assert [layer.backward for layer in result.layers] == [0, 1]
+    assert result.layers[0].dead == 1
+    assert "gradient vanishes at layer gate (1 of 2)" in result.verdict
 
 
 def test_dead_and_saturated_units():
