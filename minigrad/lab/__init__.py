@@ -10,14 +10,17 @@
 from minigrad.lab.drift import Spread, blas_drift
 from minigrad.lab.meanfield import Critical, correlation_moment, critical, fixed_point
 from minigrad.lab.propagation import Layer, Propagation, propagate
+from minigrad.lab.sweeping import Outcome, Sweep, sweep
 from minigrad.lab.watching import Record, Trouble, Watch, watch
 
 __all__ = [
     "Critical",
     "Layer",
+    "Outcome",
     "Propagation",
     "Record",
     "Spread",
+    "Sweep",
     "Trouble",
     "Watch",
     "blas_drift",
@@ -25,5 +28,6 @@ __all__ = [
     "critical",
     "fixed_point",
     "propagate",
+    "sweep",
     "watch",
 ]
