@@ -10,6 +10,7 @@
 from minigrad.lab.drift import Spread, blas_drift
 from minigrad.lab.meanfield import Critical, PhaseDiagram, correlation_moment, critical, fixed_point
 from minigrad.lab.propagation import Jacobian, Layer, Propagation, propagate
+from minigrad.lab.sweeping import Outcome, Sweep, sweep
 from minigrad.lab.symmetry import Class, DistinctUnits, SymmetryRecord, SymmetryRun, Twins, distinct_units, symmetry_run
 from minigrad.lab.watching import Record, Trouble, Watch, watch
 
@@ -19,10 +20,12 @@ __all__ = [
     "DistinctUnits",
     "Jacobian",
     "Layer",
+    "Outcome",
     "PhaseDiagram",
     "Propagation",
     "Record",
     "Spread",
+    "Sweep",
     "SymmetryRecord",
     "SymmetryRun",
     "Trouble",
@@ -34,6 +37,7 @@ __all__ = [
     "distinct_units",
     "fixed_point",
     "propagate",
+    "sweep",
     "symmetry_run",
     "watch",
 ]
