@@ -46,7 +46,7 @@ def _row(tape: Tape, node: Node, number: dict[Node, int]) -> tuple[str, ...]:
     op = node.op
     what = node.name or "leaf"
     if op is not None:
-        inputs = [_input(p, number) for p in node.parents]
+        inputs = [operand(p, number) for p in node.parents]
         options = [f"{key}={value!r}" for key, value in node.options.items() if not _same(value, op.defaults.get(key))]
         what = f"{op.name}({', '.join(inputs + options)})" + (f" {node.name}" if node.name else "")
     cells = [f"%{number[node]}", what, op.formula if op else "", f"{node.dtype} {node.shape}", saves(node)]
@@ -56,7 +56,7 @@ def _row(tape: Tape, node: Node, number: dict[Node, int]) -> tuple[str, ...]:
     return *cells, node.where.replace("\\", "/").rpartition("/")[2]
 
 
-def _input(parent: Any, number: dict[Node, int]) -> str:
+def operand(parent: Any, number: dict[Node, int]) -> str:
     """An input by its number and name; a constant number as it is, an array by its shape."""
     if parent in number if hasattr(parent, "seq") else False:
         return f"%{number[parent]} {parent.name}".rstrip()
@@ -124,6 +124,6 @@ def _mark(node: Node, number: dict[Node, int]) -> Any:
         if hasattr(p, "seq"):
             inputs.append(("leaf", number[p]) if p.op is None else ("back", number[node] - number[p]))
         else:
-            inputs.append(("const", _input(p, number)))
+            inputs.append(("const", operand(p, number)))
     options = tuple(repr(value) for value in node.options.values())
     return node.op.name, tuple(inputs), options, node.shape, node.dtype, node.path, node.site
