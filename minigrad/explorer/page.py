@@ -104,13 +104,14 @@ class Film(Observer):
     steps: how many are kept; the first, or with ``last`` the last.
     """
 
-    __slots__ = ("ahead", "frames", "last", "lines", "others", "steps")
+    __slots__ = ("ahead", "frames", "last", "lines", "others", "steps", "walks")
     looks_inside = False
 
     def __init__(self, steps: int, last: bool = False) -> None:
         self.steps, self.last = steps, last
         self.lines: dict[str, Any] = {}
         self.frames: list[dict[str, Any]] = []
+        self.walks = 0  # backward passes so far
         self.others = 0  # tapes that differ from the first
         self.ahead: set[int] = set()  # nodes that the walk has not reached: any other begins a walk
 
@@ -121,6 +122,7 @@ class Film(Observer):
         if node.seq in self.ahead:
             self.ahead.discard(node.seq)
             return
+        self.walks += 1
         tape = Tape.behind(node)
         self.ahead = {line.seq for line in tape} - {node.seq}
         if self.last or len(self.frames) < self.steps:
