@@ -446,5 +446,5 @@ def _explore(options: argparse.Namespace) -> None:
     if not film:
         raise UserError(f"{script} ran no backward, so there is no tape to show")
     explore(film, out)
-    what = "its last backward" if options.film is None else f"{len(film)} frames"
+    what = "its last backward" if options.film is None else f"{len(film)} with the tape of the first"
     print(f"{script}: {what}, of {film.walks} in all, wrote {out}")

@@ -230,7 +230,7 @@ import beside
 x = mg.tensor([1.0, 2.0], requires_grad=True, name="x")
 for k in range(3):
     x.grad = None
-    (x * x * float(k)).sum().backward()
+    (x * x * float({by})).sum().backward()
 print("done", __name__, sys.argv[1:])
 """
 
@@ -240,8 +240,7 @@ def test_explore_runs_a_script_and_shows_its_backward(capsys, tmp_path, words, f
     folder = tmp_path / "scripts"
     folder.mkdir()
     (folder / "beside.py").write_text("")
-    text = SCRIPT if words else SCRIPT.replace("float(k)", "float(2 - k)")
-    (folder / "script.py").write_text(text)
+    (folder / "script.py").write_text(SCRIPT.format(by="k" if words else "2 - k"))
     path = list(sys.path)
     status, out, err = run(capsys, "explore", "scripts/script.py", "-o", "page.html", *words)
     assert (status, err) == (0, "")
@@ -250,7 +249,7 @@ def test_explore_runs_a_script_and_shows_its_backward(capsys, tmp_path, words, f
     assert sys.path == path
     content = json.loads(Path("page.html").read_text(encoding="utf-8").split('id="data">')[1].split("</script>")[0])
     assert [frame["cotangents"][0]["numbers"] for frame in content["frames"]] == frames
-    assert ["script.py:8", "(x * x * float(k)).sum().backward()"] in content["places"] or not words
+    assert content["places"][1][0] == "script.py:8"
 
 
 @pytest.mark.parametrize(

@@ -435,13 +435,13 @@ function figure(array, kind, { caption = [], index, small = false, className = "
   const numeric = exact && cells.length <= 64 && columns <= 8 + 56 * (array.shape.length === 1) && !small;
   const list = kind === "value" ? "values" : "cotangents";
   if (exact && cells.length === 1 && !small) {
-    box.append(h("p", { class: `single ${kind}`, title: String(array.numbers[0]) }, String(array.numbers[0]).replaceAll("-", "−")));
+    box.append(h("p", { class: `single ${kind}`, title: String(array.numbers[0]) }, typeof array.numbers[0] === "number" ? String(array.numbers[0]).replaceAll("-", "−") : format(array.numbers[0])));
   } else if (numeric) {
     box.append(table(array, kind, top));
   } else {
     const most = small ? 132 : 292;
-    const cell = Math.max(1, Math.min(small ? 8 : 12, Math.floor(most / columns), Math.floor((small ? 110 : 220) / rows) || 1));
-    const wide = Math.min(most, columns * cell), high = Math.max(rows * cell, rows === 1 ? 12 : 0);
+    const cell = (count, room) => Math.max(1, Math.min(small ? 8 : 12, Math.floor(room / count)));
+    const wide = Math.max(12, columns * cell(columns, most)), high = Math.max(12, rows * cell(rows, small ? 110 : 220));
     const source = picture(array, kind, top), canvas = h("canvas", { class: "heat", role: "img" });
     canvas.width = source.width; canvas.height = source.height;
     canvas.getContext("2d").drawImage(source, 0, 0);
@@ -483,9 +483,9 @@ function operands(n) {
     const name = [symbol(argument(n, at))];
     if (typeof input === "number")
       return figure(value(nodes[input]), "value", { index: input, caption: [name, link(nodes[input]), nodes[input].name || label(nodes[input])] });
-    if (typeof input === "object")
-      return figure(frames[state.frame].constants[input.constant], "value", { caption: [name, h("span", { class: "note" }, "constant")] });
-    return input === "None" ? null : h("figure", {}, h("figcaption", {}, name, input));
+    if (input === null) return null;
+    if ("scalar" in input) return h("figure", {}, h("figcaption", {}, name, "= ", h("span", { class: "value" }, format(frames[state.frame].scalars[input.scalar], 6))));
+    return figure(frames[state.frame].constants[input.constant], "value", { caption: [name, h("span", { class: "note" }, "constant")] });
   });
 }
 function place(n) {

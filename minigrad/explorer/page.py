@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.engine.archive import walk
-from minigrad.engine.listing import norm, operand, saves
+from minigrad.engine.listing import norm, saves
 from minigrad.engine.state import Observer, mode
 from minigrad.engine.tape import Node, Tape
 from minigrad.engine.tensor import Tensor
@@ -132,14 +132,14 @@ class Film(Observer):
         """Make a frame of a tape, which is run again for it. Raises as :meth:`Tape.backward`."""
         with mode(observer=None):
             values, walked = tape.values(), walk(tape, gradient)
-        lines, constants = _lines(tape)
+        lines, constants, scalars = _lines(tape)
         if self.last:
             self.frames = self.frames[len(self.frames) + 1 - self.steps :] if lines == self.lines else []
         if self.frames and lines != self.lines:
             self.others += 1
             return
         self.lines = lines
-        self.frames.append(_frame(tape, values, walked, constants, self.steps))
+        self.frames.append({**_frame(tape, values, walked, constants, self.steps), "scalars": scalars})
 
     def page(self, title: str) -> str:
         """The whole page, as text. Raises RuntimeError if there is no frame."""
@@ -153,16 +153,17 @@ class Film(Observer):
         return first + "".join(parts[name] + text for name, text in (piece.split("}}", 1) for piece in rest))
 
 
-def _lines(tape: Tape) -> tuple[dict[str, Any], list[Any]]:
-    """What all frames of a film have in common, with tables for what many lines share; and the constant arrays.
+def _lines(tape: Tape) -> tuple[dict[str, Any], list[Array], list[Any]]:
+    """What all frames of a film have in common, with tables for what many lines share; constant arrays; and numbers.
 
-    A node is [op or −1, name, path, place, [input, …], options, saved, shape, dtype], an input the number of a node, or
-    {"constant": which} or a text.
+    A node is [op or −1, name, path, place, [input, …], options, saved, shape, dtype], an input the number of a node,
+    {"constant": which}, {"scalar": which} or null.
     """
     number = {node: i for i, node in enumerate(tape.nodes)}
     tables: dict[str, dict[Any, int]] = {"paths": {}, "places": {}, "shapes": {}, "dtypes": {}, "notes": {}}
     ops: dict[str, dict[str, Any]] = {}
     constants: dict[int, tuple[int, Any]] = {}
+    scalars: list[Any] = []
 
     def entry(table: str, value: Any) -> int:
         return tables[table].setdefault(value, len(tables[table]))
@@ -170,9 +171,12 @@ def _lines(tape: Tape) -> tuple[dict[str, Any], list[Any]]:
     def given(value: Any) -> Any:
         if type(value) is Node:
             return number[value]
+        if value is None:
+            return None
         array = getattr(value, "_data", value)
         if not isinstance(array, np.ndarray):
-            return operand(value, number)
+            scalars.append(_number(array))
+            return {"scalar": len(scalars) - 1}
         return {"constant": constants.setdefault(id(value), (len(constants), array))[0]}
 
     nodes = [
@@ -193,7 +197,7 @@ def _lines(tape: Tape) -> tuple[dict[str, Any], list[Any]]:
     lines |= {table: list(entries) for table, entries in tables.items()}
     lines["places"] = [_place(place) for place in tables["places"]]
     lines["shapes"] = [list(shape) for shape in tables["shapes"]]
-    return lines, [array for _, array in constants.values()]
+    return lines, [array for _, array in constants.values()], scalars
 
 
 def _op(op: Any) -> dict[str, Any]:
@@ -292,7 +296,7 @@ def _number(x: Any) -> Any:
         if not math.isfinite(x):
             return "NaN" if math.isnan(x) else "Infinity" if x > 0 else "-Infinity"
         return float(str(x))
-    return x.item()
+    return x.item() if isinstance(x, np.generic) else x
 
 
 def _short(x: Any) -> float:
