@@ -29,8 +29,8 @@ const END = nodes.length + backward.length - 1;
 
 const state = { time: 0, frame: 0, query: "", folded: new Set(), view: "graph", cursor: 0 };
 const isBackward = () => state.time >= nodes.length;
-const active = () => (isBackward() ? backward[state.time - nodes.length] : nodes[state.time]);
-const hasValue = (n) => n.index <= state.time;
+const active = () => (isBackward() ? backward[state.time - nodes.length] : forward[state.time]);
+const hasValue = (n) => n.born <= state.time;
 const hasCotangent = (n) => turn.has(n.index) && turn.get(n.index) <= state.time;
 
 const label = (n) => (n.op ? n.op.name : n.name || "leaf");
@@ -43,8 +43,10 @@ const haystack = nodes.map((n) =>
   [`%${n.index}`, label(n), n.name, n.path, n.op?.formula, n.dtype, tuple(n.shape), ...n.place].join(" ").toLowerCase());
 const matches = (n) => !state.query || haystack[n.index].includes(state.query);
 
-// Modules: maximal runs of lines with one path are groups within groups. A leaf stands before its first use.
+// Modules: maximal runs of lines with one path are groups within groups. A leaf stands before its first use, and has its
+// value then: so the way forward is that of the list.
 
+const forward = [];
 function grouped() {
   const root = { name: "", path: "", items: [], depth: 0, size: 0 };
   const groups = [root], open = [root], placed = new Set();
@@ -63,6 +65,7 @@ function grouped() {
     node.above = open.at(-1);
     node.above.items.push(node);
     placed.add(node.index);
+    node.born = forward.push(node) - 1;
     for (const group of open) { group.size++; group.last = node; if (node.op) group.first ??= node; }
   };
   for (const node of nodes) {
@@ -859,11 +862,11 @@ function go(time, quiet = false) {
 /** To a line: where it gets its value; on the way back, where its cotangent is whole. */
 function goTo(n) {
   pause();
-  go(isBackward() && turn.has(n.index) ? turn.get(n.index) : n.index);
+  go(isBackward() && turn.has(n.index) ? turn.get(n.index) : n.born);
 }
 function other() {
   const n = active();
-  if (isBackward()) go(n.index); else if (turn.has(n.index)) go(turn.get(n.index));
+  if (isBackward()) go(n.born); else if (turn.has(n.index)) go(turn.get(n.index));
 }
 function showFrame(frame) {
   state.frame = Math.max(0, Math.min(frames.length - 1, frame));

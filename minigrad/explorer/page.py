@@ -286,6 +286,12 @@ def summary(array: Array, room: int, units: int | None = None) -> dict[str, Any]
     return found
 
 
+def matrix(found: Mapping[str, Any]) -> tuple[Array, float]:
+    """The cells of a :func:`summary` without numbers, NaN where a block is not finite; and the largest size of one."""
+    scaled = np.frombuffer(base64.b64decode(found["cells"]), np.int8).reshape(found["grid"])
+    return np.where(scaled == -128, np.nan, scaled / 127 * found["top"]), found["top"]
+
+
 def _numbers(array: Array) -> list[Any]:
     return [_number(x) for x in array.ravel()]
 
