@@ -36,7 +36,8 @@ const hasCotangent = (n) => turn.has(n.index) && turn.get(n.index) <= state.time
 const label = (n) => (n.op ? n.op.name : n.name || "leaf");
 const tuple = (shape) => (shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(", ")})`);
 const argument = (n, at) => (n.op.sequence ? `${n.op.arguments[0]}[${at}]` : n.op.arguments[at] ?? "");
-const bar = (name) => name.replace(/^(\p{L})/u, "$1\u0304");
+/** The name of a cotangent: a bar above. */
+const barred = (name) => (name.length === 1 ? symbol(`${name}\u0304`) : h("span", { class: "symbol long" }, name));
 const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
 
 const haystack = nodes.map((n) =>
@@ -370,7 +371,7 @@ function twinStrip(array, length) {
 }
 function twinText(array) {
   const { distinct } = twinSets(array);
-  return `${plural(array.twins.length, "unit")} act as ${distinct}: equal to the bit`;
+  return `${plural(array.twins.length, "unit")} act as ${distinct}, to the bit`;
 }
 
 function table(array, kind, top) {
@@ -426,9 +427,8 @@ function curve(values, at) {
 }
 
 /** An array: what it is called, its numbers or its heat map, its statistics. */
-function figure(array, kind, { caption = [], index, small = false, className = "" } = {}) {
+function figure(array, kind, { caption = [], index, small = false, className = "", top = topOf(kind, index, array) } = {}) {
   const { rows, columns, cells, exact } = matrix(array);
-  const top = topOf(kind, index, array);
   const head = h("figcaption", {}, caption, h("span", { class: "shape" }, tuple(array.shape)));
   const box = h("figure", { class: className, "data-kind": kind, "data-line": index }, head);
   if (!array.shape.reduce((a, b) => a * b, 1)) {
@@ -457,7 +457,7 @@ function figure(array, kind, { caption = [], index, small = false, className = "
       canvas.title = `${rows} × ${columns} means of blocks`;
   }
   if (array.twins) box.append(h("p", { class: "twins" }, twinText(array)));
-  if (cells.length > 1 || !exact) {
+  if (!(numeric && className) && (cells.length > 1 || !exact)) {
     const [low, mean, high, size] = stats(array);
     const entries = small ? [["norm", size]] : [["min", low], ["mean", mean], ["max", high], ["norm", size]];
     box.append(h("dl", {}, entries.map(([name, x]) => h("div", {}, h("dt", {}, name), h("dd", { title: String(x) }, format(x))))));
@@ -529,9 +529,10 @@ function forwardLine(n) {
 
 function sum(n) {
   const all = parts(n), name = n.op ? n.op.output : n.name.split(".").at(-1) || "x";
+  const top = Math.max(topOf("cotangent", n.index, cotangent(n)), ...all.map((part) => (part[2] ? matrix(part[2]).top : 0))); // one scale
   const whole = figure(cotangent(n), "cotangent", {
-    index: n.index, className: all.length > 1 ? "total" : "",
-    caption: [symbol(n.op ? bar(name) : `∂L/∂${name}`), all.length > 1 ? h("span", {}, `sum of ${all.length}`) : null],
+    index: n.index, top, className: all.length > 1 ? "total" : "",
+    caption: [n.op ? barred(name) : symbol(`∂L/∂${name}`), all.length > 1 ? h("span", {}, `sum of ${all.length}`) : null],
   });
   if (!all.length) return [h("p", { class: "note" }, "Here backward begins."), whole];
   if (all.length === 1) {
@@ -539,7 +540,7 @@ function sum(n) {
     return [h("p", { class: "note" }, "from ", link(from, `%${from.index} ${label(from)}`)), whole];
   }
   const shown = all.slice(0, 8).map(([from, at, array], i) => figure(array, "cotangent", {
-    className: "part",
+    className: "part", top,
     caption: [h("span", { class: "cotangent" }, i ? "+" : "\u2007"), link(nodes[from], `%${from} ${label(nodes[from])}`), h("span", { class: "note" }, `as ${argument(nodes[from], at)}`)],
   }));
   return [
@@ -555,9 +556,9 @@ function backwardLine(n) {
     const name = argument(n, at), formula = n.op.rules[n.op.sequence ? n.op.arguments[0] : name];
     const target = nodes[input], what = sent(n, at);
     return h("div", {},
-      h("p", { class: "rule sent" }, formula ?? `${bar(name)}, by the formula`),
+      h("p", { class: "rule sent" }, formula ?? [barred(name), " by the formula"]),
       what ? figure(what.array, "cotangent", {
-        caption: [symbol(bar(name)), "to ", link(target, `%${input} ${label(target)}`),
+        caption: [barred(name), "to ", link(target, `%${input} ${label(target)}`),
           what.of > 1 ? h("span", { class: "note" }, `contribution ${what.which + 1} of ${what.of}`) : null],
       }) : h("p", { class: "note" }, "sends nothing"));
   });
@@ -764,10 +765,11 @@ const clampZoom = (z) => Math.max(.02, Math.min(3, z));
 function follow() {
   const item = standing(active()), w = canvas.clientWidth / 2, hgt = canvas.clientHeight / 2;
   if (!w) return;
-  const to = aim ?? camera, zoom = to.zoom < .42 ? 1 : to.zoom;
+  const to = aim ?? camera, zoom = to.zoom;
   const cx = item.ax + item.w / 2, cy = item.ay + item.h / 2;
   const dx = Math.abs(cx - to.x) * zoom, dy = Math.abs(cy - to.y) * zoom;
-  if (dx > w * .6 || dy > hgt * .55 || zoom !== to.zoom) aim = { x: dx > w * .6 ? cx : to.x, y: cy, zoom: to.zoom };
+  const outX = dx > w - 70, outY = dy > hgt - 60;
+  if (outX || outY) aim = { x: outX ? cx : to.x, y: outY ? cy : to.y, zoom: to.zoom };
   redraw();
 }
 function fit() {
@@ -1024,7 +1026,7 @@ $("time").max = END;
 const share = ((nodes.length - .5) / Math.max(1, END)) * 100;
 $("time").style.setProperty("--track", `linear-gradient(90deg, var(--value) ${share}%, var(--cotangent) ${share}%)`);
 const ops = nodes.filter((n) => n.op).length;
-$("about").textContent = `${plural(ops, "op")}, ${nodes.length - ops} leaves${frames.length > 1 ? `, ${plural(frames.length, "training step")}` : ""}`;
+$("about").textContent = `${plural(ops, "op")}, ${nodes.length - ops === 1 ? "1 leaf" : `${nodes.length - ops} leaves`}${frames.length > 1 ? `, ${plural(frames.length, "training step")}` : ""}`;
 $("frame").max = frames.length - 1;
 $("training").hidden = frames.length < 2;
 for (const element of document.querySelectorAll('[data-view="network"], .tabs')) element.hidden = frames.length < 2;
