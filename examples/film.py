@@ -4,9 +4,12 @@ Eight tanh units begin with the same weights, and stay one unit: every picture o
 the last bit. Before step 10 a single weight of one unit is moved, by a tenth. From there on the film shows two kinds of
 units: the other seven are twins to the end.
 
-It writes training.html: open it, drag the upper slider through the training and the lower one through a step, forward
-and backward; "Network" shows all parameters, gradients and hidden units at once.
+`python film.py training.html` keeps the page: open it, drag the upper slider through the training and the lower one
+through a step, forward and backward; "Network" shows all parameters, gradients and hidden units at once.
 """
+
+import sys
+import tempfile
 
 import numpy as np
 
@@ -30,7 +33,10 @@ def kinds():
     return len({row.tobytes() for row in np.column_stack([net.hidden.weight.data, net.hidden.bias.data])})
 
 
-with mg.film("training.html", steps=STEPS) as film:
+with (
+    tempfile.TemporaryDirectory() as folder,
+    mg.film(sys.argv[1] if sys.argv[1:] else f"{folder}/training.html", steps=STEPS) as film,
+):
     for step, (x, y) in enumerate(data.batches(digits.x_train, digits.y_train, batch_size=24, seed=0)):
         if step == STEPS:
             break
@@ -46,4 +52,4 @@ with mg.film("training.html", steps=STEPS) as film:
 
 assert kinds() == 2
 apart = np.abs(net.hidden.weight.data[3] - net.hidden.weight.data[0]).max()
-print(f"{len(film)} steps are in training.html; the unit of which one weight was moved by 0.1 is now {apart:.2f} away")
+print(f"{len(film)} steps filmed; the unit of which one weight was moved by 0.1 is now {apart:.2f} away")
