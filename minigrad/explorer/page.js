@@ -966,10 +966,8 @@ function view(name) {
 const preferred = matchMedia("(prefers-color-scheme: dark)");
 let chosen = null;
 function theme() {
-  const dark = chosen ?? preferred.matches;
-  document.documentElement.dataset.theme = dark ? "dark" : "light";
+  document.documentElement.dataset.theme = (chosen ?? preferred.matches) ? "dark" : "light";
   readColours();
-  draw();
 }
 
 $("search").addEventListener("input", search);
@@ -988,7 +986,7 @@ $("fold").addEventListener("click", foldAll);
 $("larger").addEventListener("click", () => zoomBy(1.3));
 $("smaller").addEventListener("click", () => zoomBy(1 / 1.3));
 $("fit").addEventListener("click", fit);
-$("theme").addEventListener("click", () => { chosen = !(chosen ?? preferred.matches); theme(); });
+$("theme").addEventListener("click", () => { chosen = !(chosen ?? preferred.matches); theme(); draw(); });
 for (const button of document.querySelectorAll("button[data-view]")) button.addEventListener("click", () => view(button.dataset.view));
 $("list").addEventListener("scroll", () => requestAnimationFrame(drawList));
 $("list").addEventListener("keydown", (event) => {
@@ -1017,7 +1015,7 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   KEYS[event.key]();
 });
-preferred.addEventListener("change", theme);
+preferred.addEventListener("change", () => { theme(); draw(); });
 new ResizeObserver(() => { redraw(); drawList(); }).observe(document.querySelector("main"));
 
 // The beginning
@@ -1037,8 +1035,7 @@ if (frames.length > 1) {
 pause();
 layout();
 listRows();
-document.documentElement.dataset.theme = preferred.matches ? "dark" : "light";
-readColours();
+theme();
 view(frames.length > 1 && !narrow.matches ? "network" : "graph");
 go(frames.length > 1 ? nodes.length - 1 : 0);
 home();

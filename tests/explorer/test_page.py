@@ -10,6 +10,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn, optim
+from minigrad.engine.archive import walk
 from minigrad.explorer.page import CELLS, matrix, summary
 
 
@@ -24,9 +25,13 @@ def fan_out():
     return (x * x + y * 0.5 - mg.exp(y)).sum()
 
 
-def network(width=6, constant=None):
-    first = nn.Linear(8, width) if constant is None else nn.Linear(8, width, weight_init=constant, bias_init=0.0)
-    net = nn.Sequential(hidden=first, tanh=nn.Tanh(), output=nn.Linear(width, 3)).initialize(0)
+def network(width=6, twins=False):
+    """A network with its data; all hidden units of twins are equal, and stay so."""
+    first, last = nn.Linear(8, width), nn.Linear(width, 3)
+    if twins:
+        first = nn.Linear(8, width, weight_init=0.1, bias_init=0.0)
+        last = nn.Linear(width, 3, weight_init=np.repeat([[-0.1], [0.0], [0.1]], width, axis=1))
+    net = nn.Sequential(hidden=first, tanh=nn.Tanh(), output=last).initialize(0)
     rng = np.random.default_rng(1)
     return net, rng.normal(size=(40, 8)).astype("f4"), rng.integers(0, 3, 40)
 
@@ -97,7 +102,8 @@ def test_a_tape_that_backward_freed_is_shown_and_grad_is_not_touched(tmp_path):
     assert x.grad is before
     assert x.grad.tolist() == content["frames"][0]["cotangents"][0]["numbers"] == [2.0, 4.0]
     assert content == written(mg.explore(mg.Tape.of(loss), tmp_path / "b.html"))
-    assert [len(found) for found in content["frames"][0]["parts"]] == [2, 1, 0]
+    parts = content["frames"][0]["parts"]
+    assert [[part[:2] for part in found] for found in parts] == [[[1, 0], [1, 1]], [[2, 0]], []]
 
 
 def test_what_cannot_be_shown_is_an_error(tmp_path):
@@ -160,6 +166,19 @@ def test_filming_changes_no_bit_of_the_training(tmp_path):
         opt.zero_grad()
         mg.cross_entropy(net(mg.tensor(x)), mg.tensor(y)).backward()
         opt.step()
+
+
+def test_units_are_rows_of_weights_and_columns_of_what_they_put_out(tmp_path):
+    train(tmp_path / "a.html", twins=True)
+    content = written(tmp_path / "a.html")
+    names = [node[1] for node in content["nodes"]]
+    for frame in content["frames"]:
+        hidden = frame["values"][names.index("hidden.weight")]
+        assert (hidden["twins"], hidden["axis"]) == ([0] * 6, 0)
+        assert frame["cotangents"][names.index("hidden.weight")]["twins"] == [0] * 6
+        assert "twins" not in frame["values"][names.index("output.weight")]
+        (tanh,) = [i for i, node in enumerate(content["nodes"]) if content["ops"][node[0]]["name"] == "tanh"]
+        assert (frame["values"][tanh]["twins"], frame["values"][tanh]["axis"]) == ([0] * 6, 1)
 
 
 def test_another_tape_is_left_out_with_a_warning(tmp_path):
@@ -271,6 +290,21 @@ def test_contributions_add_up_to_what_is_shown(tmp_path, visit):
     assert total.tobytes() == np.float32(shown(page, "cotangent", 0)).tobytes()
 
 
+def test_an_op_shows_what_it_sends_to_each_operand(tmp_path, visit):
+    loss = fan_out()
+    tape = mg.Tape.of(loss)
+    number = {node: i for i, node in enumerate(tape)}
+    page = visit(mg.explore(loss, tmp_path / "a.html"))
+    for node, _, contributions in walk(tape):
+        page.evaluate("line => go(turn.get(line))", number[node])
+        sent = page.locator(".sent + figure").evaluate_all(
+            "all => all.map(f => [...f.querySelectorAll('td, .single')].map(x => x.title))"
+        )
+        assert len(sent) == len(contributions)
+        for texts, (_, array) in zip(sent, contributions, strict=True):
+            assert np.float32(texts).tobytes() == array.tobytes()
+
+
 def test_heat_maps_show_statistics_and_cells(tmp_path, visit):
     x = leaf(np.random.default_rng(0).normal(size=(60, 90)).astype("f4"), "x")
     page = visit(mg.explore(mg.tanh(x).mean(), tmp_path / "a.html"))
@@ -326,11 +360,22 @@ def test_it_is_used_without_a_mouse(tmp_path, visit):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_follow_the_system_until_one_chooses(tmp_path, visit, scheme):
     page = visit(mg.explore(fan_out(), tmp_path / "a.html"), scheme)
-    paper = "getComputedStyle(document.body).backgroundColor"
-    dark = [sum(map(int, re.findall(r"\d+", page.evaluate(paper)))) < 300]
+
+    def is_dark():
+        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return sum(map(int, re.findall(r"\d+", paper))) < 300
+
+    other = {"light": "dark", "dark": "light"}[scheme]
+    assert is_dark() == (scheme == "dark")
+    for system in (other, scheme):
+        page.emulate_media(color_scheme=system)
+        page.wait_for_timeout(100)  # the page is told in its next frame
+        assert is_dark() == (system == "dark")
     page.click("#theme")
-    dark.append(sum(map(int, re.findall(r"\d+", page.evaluate(paper)))) < 300)
-    assert dark == [scheme == "dark", scheme == "light"]
+    for system in (scheme, other):
+        page.emulate_media(color_scheme=system)
+        page.wait_for_timeout(100)  # the page is told in its next frame
+        assert is_dark() == (scheme != "dark")
 
 
 def test_a_phone_has_one_part_at_a_time_and_nothing_beyond_the_edge(tmp_path, visit):
@@ -370,7 +415,7 @@ def test_the_graph_is_drawn_and_its_boxes_do_not_overlap(tmp_path, visit):
 
 
 def test_a_film_is_scrubbed_and_twins_are_marked(tmp_path, visit):
-    seen, _ = train(tmp_path / "a.html", constant=0.1)
+    seen, _ = train(tmp_path / "a.html", twins=True)
     page = visit(tmp_path / "a.html")
     assert "6 units act as 1" in page.inner_text("#network")
     page.click(".tabs [data-view=line]")
@@ -399,6 +444,8 @@ def test_a_long_tape_is_small_and_opens_at_once(tmp_path, visit, size):
     assert path.stat().st_size < 5e6
     page = visit(path)
     assert float(page.get_attribute("html", "data-ready")) < 2000
+    page.evaluate("go(5000)")
     assert page.locator("#list .row").count() < 100
+    assert page.locator("#list [aria-selected=true]").count() == 1
     page.keyboard.press("End")
     assert "Gradient" in page.inner_text("#line")
