@@ -442,16 +442,16 @@ function figure(array, kind, { caption = [], index, small = false, className = "
   } else if (numeric) {
     box.append(table(array, kind, top));
   } else {
-    const most = small ? 132 : 292;
-    const cell = (count, room) => Math.max(1, Math.min(small ? 8 : 12, Math.floor(room / count)));
-    const wide = Math.max(12, columns * cell(columns, most)), high = Math.max(12, rows * cell(rows, small ? 110 : 220));
+    const room = small ? 132 : 292;
+    const cell = (count, length) => Math.max(1, Math.min(small ? 8 : 12, Math.floor(length / count)));
+    const across = Math.max(12, columns * cell(columns, room)), down = Math.max(12, rows * cell(rows, small ? 110 : 220));
     const source = picture(array, kind, top), canvas = h("canvas", { class: "heat", role: "img" });
     canvas.width = source.width; canvas.height = source.height;
     canvas.getContext("2d").drawImage(source, 0, 0);
-    canvas.style.cssText = `width:${wide}px;height:${high}px`;
-    const [low, mean, high_, size] = stats(array);
-    canvas.setAttribute("aria-label", `heat map of ${tuple(array.shape)}: minimum ${format(low)}, mean ${format(mean)}, maximum ${format(high_)}, norm ${format(size)}`);
-    const strip = array.twins ? twinStrip(array, array.axis === 1 ? wide : high) : null;
+    canvas.style.cssText = `width:${across}px;height:${down}px`;
+    const [low, mean, high, size] = stats(array);
+    canvas.setAttribute("aria-label", `heat map of ${tuple(array.shape)}: minimum ${format(low)}, mean ${format(mean)}, maximum ${format(high)}, norm ${format(size)}`);
+    const strip = array.twins ? twinStrip(array, array.axis === 1 ? across : down) : null;
     box.append(h("div", { class: array.axis === 1 ? "units below" : "units" }, canvas, strip));
     if (!exact && !small && array.shape.reduce((a, b) => a * b, 1) > cells.length)
       canvas.title = `${rows} × ${columns} means of blocks`;
@@ -612,10 +612,10 @@ function listRows() {
     if (!state.folded.has(item) || state.query) for (let i = item.items.length - 1; i >= 0; i--) stack.push(item.items[i]);
   }
   $("rows").style.height = `${rows.length * ROW}px`;
-  place_.clear();
-  rows.forEach((item, i) => place_.set(item, i));
+  rowOf.clear();
+  rows.forEach((item, i) => rowOf.set(item, i));
 }
-const place_ = new Map();
+const rowOf = new Map();
 
 function drawList() {
   const list = $("list"), from = Math.max(0, Math.floor(list.scrollTop / ROW) - 6);
@@ -626,9 +626,9 @@ function drawList() {
     const item = rows[i], indent = `top:${i * ROW}px;padding-left:${10 + 14 * ((isNode(item) ? item.above.depth + 1 : item.depth) - 1)}px`;
     const common = { id: `row${i}`, role: "treeitem", style: indent, "aria-level": isNode(item) ? item.above.depth + 1 : item.depth, "aria-setsize": rows.length, "aria-posinset": i + 1 };
     if (isNode(item)) {
-      const state_ = hasCotangent(item) ? " walked" : hasValue(item) ? " valued" : "";
+      const status = hasCotangent(item) ? " walked" : hasValue(item) ? " valued" : "";
       made.push(h("div", {
-        ...common, class: `row${state_}${item === active() ? " active" : ""}${i === state.cursor ? " cursor" : ""}`,
+        ...common, class: `row${status}${item === active() ? " active" : ""}${i === state.cursor ? " cursor" : ""}`,
         "aria-selected": item === active() ? "true" : "false", "aria-label": `${item.index}: ${label(item)} ${tuple(item.shape)}, ${hasCotangent(item) ? "has its cotangent" : hasValue(item) ? "has its value" : "to come"}`,
         onclick: () => { state.cursor = i; goTo(item); },
       }, h("span", { class: "dot" }), h("span", { class: "number" }, `%${item.index}`), h("span", { class: "name" }, brief(item)),
@@ -795,8 +795,8 @@ function zoomBy(factor, px = 0, py = 0) {
   redraw();
 }
 function itemAt(px, py) {
-  const box_ = canvas.getBoundingClientRect();
-  const x = camera.x + (px - box_.left - box_.width / 2) / camera.zoom, y = camera.y + (py - box_.top - box_.height / 2) / camera.zoom;
+  const bounds = canvas.getBoundingClientRect();
+  const x = camera.x + (px - bounds.left - bounds.width / 2) / camera.zoom, y = camera.y + (py - bounds.top - bounds.height / 2) / camera.zoom;
   const over = (i, hh = i.h) => x >= i.ax && x <= i.ax + i.w && y >= i.ay && y <= i.ay + hh;
   for (const node of nodes) if (!hiddenNode(node) && over(node)) return node;
   let found = null;
@@ -835,9 +835,9 @@ for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind,
 });
 canvas.addEventListener("wheel", (event) => {
   event.preventDefault();
-  const box_ = canvas.getBoundingClientRect();
+  const bounds = canvas.getBoundingClientRect();
   if (event.ctrlKey || event.metaKey) {
-    zoomBy(Math.exp(-event.deltaY / 200), event.clientX - box_.left - box_.width / 2, event.clientY - box_.top - box_.height / 2);
+    zoomBy(Math.exp(-event.deltaY / 200), event.clientX - bounds.left - bounds.width / 2, event.clientY - bounds.top - bounds.height / 2);
     if (aim) { Object.assign(camera, aim); aim = null; }
   } else { aim = null; camera.x += event.deltaX / camera.zoom; camera.y += event.deltaY / camera.zoom; }
   redraw();
@@ -856,7 +856,7 @@ canvas.addEventListener("keydown", (event) => {
 function go(time, quiet = false) {
   state.time = Math.max(0, Math.min(END, time));
   document.body.classList.toggle("backward", isBackward());
-  const n = active(), row = place_.get(standing(n));
+  const n = active(), row = rowOf.get(standing(n));
   if (row !== undefined && !quiet) { state.cursor = row; showRow(row); }
   draw();
   if (!quiet) follow();
@@ -919,14 +919,14 @@ function play(what) {
 
 function refold() {
   layout(); listRows();
-  state.cursor = place_.get(standing(active())) ?? 0;
+  state.cursor = rowOf.get(standing(active())) ?? 0;
   $("fold").textContent = state.folded.size ? "Open" : "Collapse";
 }
 function fold(group) {
   if (state.folded.has(group)) state.folded.delete(group); else state.folded.add(group);
   const at = group.ay - camera.y, on = group.ax + group.w / 2 - camera.x;
   refold();
-  state.cursor = place_.get(group) ?? state.cursor;
+  state.cursor = rowOf.get(group) ?? state.cursor;
   camera.y = group.ay - at; camera.x = group.ax + group.w / 2 - on;
   draw();
 }
@@ -942,7 +942,7 @@ function search() {
   $("found").textContent = state.query ? String(found.length) : "";
   listRows();
   $("list").scrollTop = 0;
-  state.cursor = place_.get(active()) ?? 0;
+  state.cursor = rowOf.get(active()) ?? 0;
   drawList(); redraw();
   return found;
 }
@@ -995,7 +995,7 @@ $("list").addEventListener("keydown", (event) => {
   else if (event.key === "Enter") { if (isNode(item)) goTo(item); else fold(item); }
   else if (event.key === "ArrowRight" && !isNode(item) && state.folded.has(item)) fold(item);
   else if (event.key === "ArrowLeft" && !isNode(item) && !state.folded.has(item)) fold(item);
-  else if (event.key === "ArrowLeft" && isNode(item) && place_.has(item.above)) { state.cursor = place_.get(item.above); showRow(state.cursor); drawList(); }
+  else if (event.key === "ArrowLeft" && isNode(item) && rowOf.has(item.above)) { state.cursor = rowOf.get(item.above); showRow(state.cursor); drawList(); }
   else return;
   event.preventDefault(); event.stopPropagation();
 });

@@ -89,13 +89,13 @@ def film(path: str | Path, steps: int = 50) -> Iterator[Film]:
     found = Film(steps)
     with mode(observer=found):
         yield found
+    explore(found, path)
     if found.others:
         warnings.warn(
-            f"film: {found.others} backward passes had another tape than the first, and are not in {path}",
+            f"film: {found.others} of {found.walks} backward passes had another tape than the first, and are not in it",
             RuntimeWarning,
             stacklevel=3,
         )
-    explore(found, path)
 
 
 class Film(Observer):
