@@ -16,7 +16,7 @@ from minigrad.engine.state import blas, formulas, no_grad, record
 from minigrad.engine.tape import Node, Tape
 from minigrad.engine.tensor import Tensor, from_numpy, tensor
 from minigrad.engine.transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
-from minigrad.explorer import AnomalyError, detect_anomaly, explain
+from minigrad.explorer import AnomalyError, detect_anomaly, explain, explore, film
 from minigrad.kernels.pool import get_num_threads, set_num_threads
 from minigrad.ops.activation import dropout, elu, gelu, leaky_relu, relu, selu, sigmoid, silu, softplus, tanh
 from minigrad.ops.arithmetic import (
@@ -136,7 +136,9 @@ __all__ = [
     "exp",
     "expand_dims",
     "explain",
+    "explore",
     "expm1",
+    "film",
     "flip",
     "formulas",
     "from_numpy",

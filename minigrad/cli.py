@@ -1,4 +1,4 @@
-"""The ``minigrad`` command: ``train``, ``eval``, ``ops``, ``explain`` and ``warmup``."""
+"""The ``minigrad`` command: ``train``, ``eval``, ``ops``, ``explain``, ``explore`` and ``warmup``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import functools
 import inspect
 import itertools
 import re
+import runpy
 import sys
 import textwrap
 import time
+import traceback
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,9 +25,9 @@ import numpy as np
 from minigrad import checkpoint, data, init, kernels, nn, optim
 from minigrad.compiler import Compiled, Progress
 from minigrad.engine.op import REGISTRY, Op, Rule
-from minigrad.engine.state import no_grad
+from minigrad.engine.state import mode, no_grad
 from minigrad.engine.tensor import Tensor, from_numpy
-from minigrad.explorer import explain
+from minigrad.explorer import Film, explain, explore
 from minigrad.kernels import jit
 from minigrad.ops.loss import cross_entropy
 
@@ -164,12 +166,20 @@ def _parser() -> _Parser:
     page.add_argument("name", help="the op")
     page.set_defaults(run=_explain, parser=page)
 
+    seen = commands.add_parser("explore", help="run a script and show the tape of its last backward as an HTML page")
+    seen.add_argument("script", help="the Python file; compiled steps run eagerly in it")
+    seen.add_argument("-o", "--out", default="tape.html", help="page to write (default: tape.html)")
+    seen.add_argument("--film", metavar="STEPS", type=count, help="show the first backward passes instead, as a film")
+    seen.set_defaults(run=_explore, parser=seen)
+
     warmup = commands.add_parser("warmup", help="compile all kernels into the cache, so that nothing waits later")
     warmup.add_argument("--quiet", action="store_true", help="print the summary line only")
     warmup.set_defaults(run=_warmup, parser=warmup)
     parser.set_defaults(
         parser=parser,
-        run=lambda options: parser.error("say what to do: train, eval, ops, explain or warmup (--help explains)"),
+        run=lambda options: parser.error(
+            "say what to do: train, eval, ops, explain, explore or warmup (--help explains)"
+        ),
     )
     return parser
 
@@ -408,3 +418,33 @@ def _explain(options: argparse.Namespace) -> None:
     if options.name not in REGISTRY:
         raise UserError(f"there is no op {options.name!r}{_nearest(options.name, REGISTRY)}")
     print(explain(options.name))
+
+
+# The page of a script
+
+
+def _explore(options: argparse.Namespace) -> None:
+    script, out = Path(options.script), Path(options.out)
+    if not script.is_file():
+        raise UserError(f"there is no file {script}")
+    if not out.parent.is_dir():
+        raise UserError(f"there is no folder {out.parent} to write {out.name} in")
+    film = Film(options.film or 1, last=options.film is None)
+    path, words = sys.path, sys.argv
+    sys.path, sys.argv = [str(script.resolve().parent), *path], [str(script)]
+    try:
+        with mode(observer=film):
+            runpy.run_path(str(script), run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise UserError(f"{script} ended with exit status {end.code}; nothing was written") from None
+    except Exception:
+        traceback.print_exc()
+        raise UserError(f"{script} raised an error; nothing was written") from None
+    finally:
+        sys.path, sys.argv = path, words
+    if not film:
+        raise UserError(f"{script} ran no backward, so there is no tape to show")
+    explore(film, out)
+    what = "its last backward" if options.film is None else f"{len(film)} with the tape of the first"
+    print(f"{script}: {what}, of {film.walks} in all, wrote {out}")

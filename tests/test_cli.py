@@ -1,4 +1,5 @@
 import functools
+import json
 import os
 import signal
 import subprocess
@@ -106,7 +107,7 @@ def prepare(tmp_path):
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        ("", 2, "say what to do: train, eval, ops, explain or warmup"),
+        ("", 2, "say what to do: train, eval, ops, explain, explore or warmup"),
         ("trian", 2, "unknown command 'trian'; did you mean train?"),
         ("train --epcohs 3", 2, "unknown option --epcohs; did you mean --epochs?"),
         ("train --activation tahn", 2, "unknown activation 'tahn'; did you mean tanh?"),
@@ -220,3 +221,52 @@ def test_warmup(capsys):
     else:
         assert (status, out) == (1, "")
         assert "NUMBA_DISABLE_JIT is set" in err
+
+
+SCRIPT = """
+import sys
+import minigrad as mg
+import beside
+x = mg.tensor([1.0, 2.0], requires_grad=True, name="x")
+for k in range(3):
+    x.grad = None
+    (x * x * float({by})).sum().backward()
+print("done", __name__, sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(("words", "frames"), [([], [[0, 0]]), (["--film", "2"], [[0, 0], [2, 4]])])
+def test_explore_runs_a_script_and_shows_its_backward(capsys, tmp_path, words, frames):
+    folder = tmp_path / "scripts"
+    folder.mkdir()
+    (folder / "beside.py").write_text("")
+    (folder / "script.py").write_text(SCRIPT.format(by="k" if words else "2 - k"))
+    path = list(sys.path)
+    status, out, err = run(capsys, "explore", "scripts/script.py", "-o", "page.html", *words)
+    assert (status, err) == (0, "")
+    assert out.splitlines()[0] == "done __main__ []"
+    assert out.splitlines()[1].endswith("of 3 in all, wrote page.html")
+    assert sys.path == path
+    content = json.loads(Path("page.html").read_text(encoding="utf-8").split('id="data">')[1].split("</script>")[0])
+    assert [frame["cotangents"][0]["numbers"] for frame in content["frames"]] == frames
+    assert content["places"][1][0] == "script.py:8"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("raise ValueError('no')", "raised an error; nothing was written"),
+        ("raise SystemExit(3)", "ended with exit status 3; nothing was written"),
+        ("x = 1", "ran no backward, so there is no tape to show"),
+        (None, "there is no file script.py"),
+    ],
+)
+def test_explore_says_why_there_is_no_page(capsys, source, message):
+    if source is not None:
+        Path("script.py").write_text(source)
+    status, out, err = run(capsys, "explore", "script.py")
+    assert (status, out) == (1, "")
+    assert err.splitlines()[-1].startswith("minigrad: ")
+    assert message in err
+    assert ("ValueError: no" in err) == ("ValueError" in (source or ""))
+    assert not Path("tape.html").exists()

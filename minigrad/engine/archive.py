@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.engine.apply import apply
-from minigrad.engine.backward import Formula, steps
+from minigrad.engine.backward import Formula, Step, steps
 from minigrad.engine.op import REGISTRY, Op
 from minigrad.engine.state import mode
 from minigrad.engine.tape import Node, Tape
@@ -35,13 +35,19 @@ def again(tape: Tape) -> Tape:
     return Tape(tuple(_node(t) for t in found.values()))
 
 
-def cotangents(tape: Tape, gradient: Any = None) -> dict[Node, np.ndarray[Any, Any]]:
-    """The cotangent of every node between the last one and the leaves; ``.grad`` and saved arrays are not touched."""
+def walk(tape: Tape, gradient: Any = None) -> list[Step]:
+    """The steps of backward along a copy of this tape, told of its own nodes; ``.grad`` is not touched."""
     copy = again(tape)
+    own = dict(zip(copy.nodes, tape.nodes, strict=True))
     root = Tensor(np.empty(copy[-1].shape, copy[-1].dtype), copy[-1])
     with mode(observer=None):
-        walked = {step.node: step.cotangent for step in steps(root, gradient)}
-    return {node: np.array(walked[twin]) for node, twin in zip(tape.nodes, copy.nodes, strict=True) if twin in walked}
+        return [Step(own[node], g, [(own[p], new) for p, new in sent]) for node, g, sent in steps(root, gradient)]
+
+
+def cotangents(tape: Tape, gradient: Any = None) -> dict[Node, np.ndarray[Any, Any]]:
+    """The cotangent of every node between the last one and the leaves, in the order of the tape."""
+    walked = {step.node: step.cotangent for step in walk(tape, gradient)}
+    return {node: np.array(walked[node]) for node in tape.nodes if node in walked}
 
 
 def _run(op: Op, inputs: Sequence[Any], options: dict[str, Any], like: Any) -> Tensor:

@@ -48,7 +48,8 @@ def steps(
     """Walk backward one op at a time, from the loss to the leaves; ``backward()`` exhausts this.
 
     Yields a :class:`Step` for each node that has a cotangent (arrays; tensors with create_graph), latest first.
-    When the walk completes, and only then, gradients are added to ``.grad`` of leaves and kept tensors.
+    When the walk completes, and only then, gradients are added to ``.grad`` of leaves and kept tensors. What is given
+    and raised is that of :func:`backward`.
 
     >>> import minigrad as mg
     >>> x = mg.tensor(3.0, requires_grad=True)

@@ -16,37 +16,40 @@ FOLD, PERIOD = 40, 64
 
 def listing(tape: Tape) -> str:
     """The text that ``print(tape)`` shows."""
+    found = rows(tape)
+    widths = [max(map(len, column)) for column in zip(*[cells for _, cells in found if len(cells) > 1], strict=True)]
+    return "\n".join(
+        "  ".join(map(str.ljust, cells, widths)).rstrip() if len(cells) > 1 else cells[0] for _, cells in found
+    )
+
+
+def rows(tape: Tape) -> list[tuple[range, tuple[str, ...]]]:
+    """What a page about a tape shows, in order: (nodes, cells). One cell is a module's path, or a fold, for its nodes.
+
+    The cells of a node: number; op and inputs, or name; formula; dtype and shape; what it saved; the norm of its
+    cotangent, if the tape has them; place.
+    """
     number = {node: i for i, node in enumerate(tape.nodes)}
-    rows: dict[int, Any] = {}
-    notes = {}
+    found: list[tuple[range, tuple[str, ...]]] = []
+    path = ""
     for start, stop, period in _blocks(tape.nodes, number):
         for i in range(start, start + period):
-            rows[i] = _row(tape, tape.nodes[i], number)
+            if tape.nodes[i].path != path:
+                path = tape.nodes[i].path
+                found.append((range(i, i), (f"── {path or 'outside modules'}",)))
+            found.append((range(i, i + 1), _row(tape, tape.nodes[i], number)))
         if stop > start + period:
             times = (stop - start) // period
-            notes[start + period] = (
-                f"   … %{start + period} to %{stop - 1}: %{start} to %{start + period - 1} again, {times} times in all"
-            )
-    widths = [max(map(len, column)) for column in zip(*rows.values(), strict=True)]
-    lines = []
-    path = ""
-    for i in sorted({*rows, *notes}):
-        if i in notes:
-            lines.append(notes[i])
-        if i not in rows:
-            continue
-        if tape.nodes[i].path != path:
-            path = tape.nodes[i].path
-            lines.append(f"── {path or 'outside modules'}")
-        lines.append("  ".join(map(str.ljust, rows[i], widths)).rstrip())
-    return "\n".join(lines)
+            note = f"%{start + period} to %{stop - 1}: %{start} to %{start + period - 1} again, {times} times in all"
+            found.append((range(start + period, stop), (f"   … {note}",)))
+    return found
 
 
 def _row(tape: Tape, node: Node, number: dict[Node, int]) -> tuple[str, ...]:
     op = node.op
     what = node.name or "leaf"
     if op is not None:
-        inputs = [_input(p, number) for p in node.parents]
+        inputs = [operand(p, number) for p in node.parents]
         options = [f"{key}={value!r}" for key, value in node.options.items() if not _same(value, op.defaults.get(key))]
         what = f"{op.name}({', '.join(inputs + options)})" + (f" {node.name}" if node.name else "")
     cells = [f"%{number[node]}", what, op.formula if op else "", f"{node.dtype} {node.shape}", saves(node)]
@@ -56,7 +59,7 @@ def _row(tape: Tape, node: Node, number: dict[Node, int]) -> tuple[str, ...]:
     return *cells, node.where.replace("\\", "/").rpartition("/")[2]
 
 
-def _input(parent: Any, number: dict[Node, int]) -> str:
+def operand(parent: Any, number: dict[Node, int]) -> str:
     """An input by its number and name; a constant number as it is, an array by its shape."""
     if parent in number if hasattr(parent, "seq") else False:
         return f"%{number[parent]} {parent.name}".rstrip()
@@ -124,6 +127,6 @@ def _mark(node: Node, number: dict[Node, int]) -> Any:
         if hasattr(p, "seq"):
             inputs.append(("leaf", number[p]) if p.op is None else ("back", number[node] - number[p]))
         else:
-            inputs.append(("const", _input(p, number)))
+            inputs.append(("const", operand(p, number)))
     options = tuple(repr(value) for value in node.options.values())
     return node.op.name, tuple(inputs), options, node.shape, node.dtype, node.path, node.site

@@ -214,3 +214,19 @@ class Tape:
 
     def __str__(self) -> str:
         return listing(self)
+
+    def svg(self) -> str:
+        """The tape as a picture: a line for each op, as in the text, and an arc from each operand to its result.
+
+        After ``tape.backward()`` also the norm of each cotangent. A notebook shows a tape so.
+
+        >>> import minigrad as mg
+        >>> picture = mg.Tape.of(mg.tanh(mg.tensor(0.5, requires_grad=True))).svg()
+        >>> picture[:4], "y = tanh x" in picture
+        ('<svg', True)
+        """
+        from minigrad.engine.picture import picture  # few need it
+
+        return picture(self)
+
+    _repr_svg_ = svg
