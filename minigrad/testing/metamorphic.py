@@ -27,6 +27,7 @@ from minigrad.engine.tape import Node
 from minigrad.engine.tensor import Tensor, tensor
 from minigrad.nn.layers import Linear
 from minigrad.nn.module import Module
+from minigrad.ops.activation import dropout
 from minigrad.ops.linalg import linear
 from minigrad.ops.loss import mse_loss
 from minigrad.ops.reduction import softmax
@@ -72,7 +73,8 @@ def check_network(
 
     ``x`` (n, …) are inputs, drawn for the first Linear if None. ``loss`` maps the network's output to a number
     (squares against random targets if None); ``optimizer`` makes one from parameters (Adam if None). Those that
-    cannot hold while dropout acts are "n/a" then: pass ``net.eval()``. Raises ValueError where inputs must be given.
+    cannot hold while dropout acts are "n/a" then: pass ``net.eval()``. Raises ValueError where inputs must be given,
+    and for a network without parameters that require gradients.
 
     >>> from minigrad import nn
     >>> report = check_network(nn.Sequential(nn.Linear(40, 17), nn.Tanh(), nn.Linear(17, 3)), examples=1)
@@ -91,8 +93,8 @@ def check_network(
     twins as one unit       pass  1
     zero weights stay zero  pass  1
     """
-    _inputs(net, x, np.random.default_rng(0))
-    noisy = any(module.training and type(module).__name__ == "Dropout" for _, module in net.named_modules())
+    tape = recorded(copy.deepcopy(net), tensor(_inputs(net, x, np.random.default_rng(seed))))
+    noisy = any(node.op is dropout for node in tape)
     found = []
     for check in (*STEPLESS, *TRAINING):
         options = {"loss": loss, "optimizer": optimizer} if check in TRAINING else {}
@@ -122,7 +124,8 @@ def _tried(name: str, runs: Sequence[Callable[[], None]]) -> Property:
 def _inputs(net: Module, x: Any, rng: np.random.Generator) -> Array:
     """The inputs given, or normal ones (BATCH, in_features) for the first Linear."""
     if x is not None:
-        return np.array(x.data if isinstance(x, Tensor) else x)
+        given: Array = tensor(x).data
+        return given
     for _, module in net.named_modules():
         if isinstance(module, Linear):
             return rng.standard_normal((BATCH, module.in_features)).astype(module.weight.dtype)

@@ -164,7 +164,9 @@ def count_classes(net: Module, optimizer: Optimizer | None, layers: Sequence[Hid
     counts = []
     for layer in layers:
         rows = [np.moveaxis(a, axis, 0).reshape(layer.size, -1) for name, axis in layer.slices for a in arrays[name]]
-        counts.append(len(np.unique(np.concatenate(rows, axis=1), axis=0)))
+        units = np.concatenate(rows, axis=1) + 0.0  # −0 is 0
+        units[np.isnan(units)] = np.nan
+        counts.append(len({unit.tobytes() for unit in units}))
     return counts
 
 

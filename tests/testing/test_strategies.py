@@ -112,8 +112,8 @@ def test_programs_are_finite_and_their_code_runs(program):
         on_tensors.backward()
 
 
-@settings(max_examples=max(5, settings().max_examples // 2), deadline=PATIENT)
-@given(mst.programs())
+@settings(max_examples=max(5, settings().max_examples // 4), deadline=PATIENT)
+@given(mst.programs(lines=4))
 def test_programs_have_right_gradients(program):
     """The op graphs of a registry whose rules are right: gradcheck never calls one wrong."""
     leaves = program.leaves()
@@ -259,8 +259,11 @@ def test_what_rejects_much_is_seen():
 
 
 def test_hypothesis_is_imported_only_when_asked_for():
-    code = "import sys, minigrad.testing; sys.exit('hypothesis' in sys.modules or 'pytest' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    code = "import sys; sys.modules['hypothesis'] = None\nimport minigrad.testing.strategies"
+    code = """
+import sys, minigrad.testing
+assert not {"hypothesis", "pytest"} & {*sys.modules}
+sys.modules["hypothesis"] = None
+import minigrad.testing.strategies
+"""
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "ImportError: minigrad.testing.strategies needs Hypothesis: pip install hypothesis" in found.stderr

@@ -32,6 +32,7 @@ Dtype = Literal["float32", "float64"]
 WIDTHS = st.integers(1, 300)
 INPUTS = st.one_of(WIDTHS, *[st.integers(33, 300)] * 3)
 
+# Without orthogonal: on a busy machine the threads of LAPACK took 3 s for what takes milliseconds.
 INITIALIZERS = (
     init.xavier_uniform(),
     init.xavier_normal(),
@@ -39,7 +40,7 @@ INITIALIZERS = (
     init.kaiming_normal(),
     init.lecun_uniform(),
     init.lecun_normal(),
-    init.orthogonal(),
+    init.truncated_normal(0.0, 0.1),
     init.default(),
 )
 
