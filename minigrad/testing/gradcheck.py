@@ -411,12 +411,14 @@ class _Direction:
         finally:
             flat[where] = x
         self.right, self.left = (high - centre) / self.h, (centre - low) / self.h
-        # A few ulps of f, what ulps of x move f, and the jitter that the finest steps show beside f'' h².
+        # A few ulps of f and what ulps of x move, both of the largest output that the entry moves (others may be small
+        # differences of such), and the jitter that the finest steps show beside f'' h².
         known = np.where(np.isfinite(parts), parts, 0)
         even = high + low - 2 * centre
+        size = np.maximum(above, below)
         noise = (
-            4 * EPS * np.maximum(above, below)
-            + 2 * EPS * np.sqrt(((known / step * x) ** 2).sum(1))
+            4 * EPS * np.maximum(size, size[:, known.any(1)].max(1, initial=0)[:, None])
+            + 2 * EPS * np.sqrt(((np.abs(known).max(0) / step * x) ** 2).sum())
             + np.abs(even[-6:-1] - 4 * even[-5:]).max(0)
         )
         self.noise = np.where(np.isfinite(noise), noise, np.inf) + 0 * high
