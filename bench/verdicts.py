@@ -1,15 +1,19 @@
 """The labelled confusion matrix of ``testing.gradcheck``: every op × seeds × dtypes × scales 1e-8 … 1e8.
 
-python bench/verdicts.py [SEEDS]      (50 for the whole; each takes about five seconds on one core)
+python bench/verdicts.py [SEEDS [PROCESSES]]      (50 for the whole; about a minute each on one core)
 
-Elementwise ops; tests/testing/test_gradcheck.py has the whole registry at scale 1. Labels: *right* (the rule as it
-is), *planted* (its gradient times 1.001), *kink* (an op's declared kink). Arguments are scaled; a sample is kept where
-value and gradient are finite, and is *calm* with a condition number below 1e6 and no entry within a thousandth of a
-kink. Exit status 1, and a list, if a calm sample is misjudged, or a right one anywhere called wrong.
+Samples are drawn from an op's declaration (shapes, domains, cases), and the floating-point arguments scaled; one is
+kept where value and gradient are finite and not all zero. Labels: *right*, the rule as it is; *all* and *one*, with a
+relative error of a thousandth planted in the gradient of every entry, or of one whose gradient is not zero; *kink*, an
+op's declared kink, or a tie. *Unresolved* counts what is called correct but for entries that the report says are too
+small beside f. A sample is *calm* with a condition number
+|x ∂y/∂x| / |y| below 1e6 in every entry, and none within a thousandth of a kink, or of a tie; else *rough*. Exit
+status 1, and a list, if a calm sample is misjudged, a right one anywhere called wrong, or a kink no kink.
 """
 
 import sys
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
@@ -17,90 +21,163 @@ import minigrad as mg
 from minigrad.testing import gradcheck
 
 SCALES = 10.0 ** np.arange(-8, 9, 2)
+DTYPES = (np.float32, np.float64)
+VERDICTS = ("correct", "unresolved", "wrong", "kink", "noise")
 SMOOTH = ("elu", "clip")  # at their declared kinks, with the default options: elu' is continuous, clip has no edge
+NEAR = 1e-3  # of a kink or of a tie, relatively
+
+
+@mg.op("y = x", shapes="elementwise")
+def scaled(x, factor):
+    """x, with a derivative that is wrong by a factor."""
+    return x * 1
+
+
+@scaled.vjp("x", "x̄ = factor ȳ")
+def _(g, factor):
+    return g * factor
 
 
 def samples(op, rng, dtype, scale):
-    """Arguments of an elementwise op, drawn from its domains and scaled; None where the domain has no such scale."""
+    """(arguments, options) of an op, from its declaration."""
+    shapes, options = op.cases[rng.integers(len(op.cases))] if op.cases else ([None], {})
+    if op.shapes == "elementwise":
+        shapes = [(3,)] * len(op.arrays)
+    elif op.letters is not None and not op.cases:
+        size = {c: int(rng.integers(1, 4)) for c in op.letters.text if c.isalpha()}
+        shapes = [tuple(size[c] for c in term.replace("...", "")) for term in op.letters.inputs]
+    names = [op.arrays[0]] * len(shapes) if op.sequence else op.arrays
     args = []
-    for name in op.arrays:
+    for name, shape in zip(names, shapes, strict=True):
         d = op.domains.get(name, mg.reals(-2, 2))
-        if d.kind != "f":
-            return None
-        x = np.asarray(rng.uniform(d.low, d.high, 3) * scale, dtype)
-        if d.distinct or (np.any(x < d.low) and d.low >= 0):
-            return None
-        args.append(x)
-    return args
+        if shape is None:
+            args.append(None)
+        elif d.kind == "f":
+            args.append(np.asarray(rng.uniform(d.low, d.high, shape) * scale, dtype))
+        else:
+            args.append(rng.integers(int(d.low), int(d.high) + 1, shape).astype(bool if d.kind == "b" else np.int64))
+    return args, dict(options)
+
+
+class Case:
+    """f of the floating-point arguments of one op that have a rule, at one sample."""
+
+    def __init__(self, op, args, options):
+        self.op, self.args, self.options = op, args, options
+        names = [op.arrays[0]] * len(args) if op.sequence else op.arrays
+        derived = op.differentiable and not op.rules
+        self.places = [
+            i
+            for i, (a, name) in enumerate(zip(args, names, strict=True))
+            if isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.size and (derived or name in op.rules)
+        ]
+        self.at = [args[i] for i in self.places]
+        self.domains = [op.domains.get(names[i], mg.reals(-2, 2)) for i in self.places]
+
+    def __call__(self, *active):
+        args = list(self.args)
+        for i, a in zip(self.places, active, strict=True):
+            args[i] = a
+        return self.op(args, **self.options) if self.op.sequence else self.op(*args, **self.options)
+
+    def jacobian(self):
+        """(y, J) in float64: y flat, J of shape (outputs, entries)."""
+        y, pullback = mg.vjp(self, *[np.float64(a) for a in self.at])
+        rows = [pullback(row.reshape(y.shape)) for row in np.eye(y.size)]
+        return y.data.ravel(), np.array([np.concatenate([g.data.ravel() for g in row]) for row in rows])
+
+    def near(self):
+        """Whether an entry is close to a kink of the op, or, where they must differ, to another entry."""
+        distinct = [a.ravel() for a, d in zip(self.at, self.domains, strict=True) if d.distinct]
+        x = np.sort(np.concatenate(distinct or [np.zeros(0)]))
+        ties = np.any(np.diff(x) < NEAR * np.abs(x).max(initial=0))
+        points = {k for d in self.domains for k in d.kinks}
+        return ties or any(np.any(np.abs(a - k) < NEAR * max(1, abs(k))) for a in self.at for k in points)
+
+
+def condition(y, jacobian, x):
+    """The largest |x ∂y/∂x| / |y|."""
+    change = np.abs(jacobian * x)
+    return np.where(change == 0, 0, change / np.abs(y)[:, None]).max(initial=0)
+
+
+def judge(op, seed, dtype, scale):
+    """(label, verdict, text) for each of what one sample is given as."""
+    rng = np.random.default_rng([seed, SCALES.tolist().index(scale)])
+    args, options = samples(op, rng, dtype, scale)
+    case = Case(op, args, options)
+    if not case.at:
+        return
+    y, jacobian = case.jacobian()
+    x = np.concatenate([np.float64(a).ravel() for a in case.at])
+    if not (y.size and np.isfinite(y).all() and np.isfinite(jacobian).all() and jacobian.any()):
+        return
+    near = case.near()
+    where = f"{op.name} {options or ''} seed {seed} {np.dtype(dtype)} scale {scale:g}"
+    calm = "calm" if condition(y, jacobian, x) < 1e6 and not near else "rough"
+    yield f"right, {calm}", gradcheck(case, case.at), where
+    one = np.ones(x.size)
+    one[rng.choice(np.flatnonzero(jacobian.any(0)))] = 1.001
+    ends = np.cumsum([a.size for a in case.at])[:-1]
+    for label, factor in (("all", np.full(x.size, 1.001)), ("one", one)):
+        factors = [p.reshape(a.shape) for p, a in zip(np.split(factor, ends), case.at, strict=True)]
+        faulty = lambda *a, p=factors: case(*map(scaled, a, p))  # noqa: E731
+        yield f"{label}, {calm}", gradcheck(faulty, case.at), where
 
 
 def kinks(op):
-    return sorted({k for d in op.domains.values() if d.kind == "f" for k in d.kinks})
-
-
-def condition(op, args):
-    """The largest |x ∂y/∂x| / |y| over the entries, and whether all is finite."""
-    leaves = [mg.tensor(np.float64(a), requires_grad=True) for a in args]
-    y = op(*leaves)
-    if y.node is None:
-        return np.inf, False
-    y.backward(np.ones(y.shape))
-    slopes = [np.zeros(x.shape) if x.grad is None else x.grad.data for x in leaves]
-    finite = np.isfinite(y.data).all() and all(np.isfinite(s).all() for s in slopes)
-    ratios = [np.abs(x.data * s / y.data).max() for x, s in zip(leaves, slopes, strict=True)]
-    return max(ratios), bool(finite and all(s.any() for s in slopes))
-
-
-def planting(op, factor):
-    """The gradient of the sum of op's output, times a factor."""
-
-    def gradient(*args):
-        _, pullback = mg.vjp(lambda *a: op(*a).sum(), *args)
-        return tuple(factor * g.data for g in pullback(1.0))
-
-    return gradient
-
-
-def main(seeds):
-    table, missed = Counter(), []
-    ops = [op for _, op in sorted(mg.REGISTRY.items()) if op.shapes == "elementwise" and op.rules and not op.writes]
-    for op in ops:
-        for seed in range(seeds):
-            for dtype in (np.float32, np.float64):
-                for scale in SCALES:
-                    args = samples(op, np.random.default_rng(seed), dtype, scale)
-                    if args is None:
-                        continue
-                    with np.errstate(all="ignore"):
-                        try:
-                            cond, finite = condition(op, args)
-                        except (TypeError, ValueError):
-                            continue
-                        if not finite:
-                            continue
-                        points = kinks(op)
-                        near = any(np.any(np.abs(a - k) < 1e-3 * max(1, abs(k))) for a in args for k in points)
-                        calm = "calm" if cond < 1e6 and not near else "rough"
-                        right = gradcheck(op, args).verdict
-                        planted = gradcheck(lambda *a, op=op: op(*a).sum(), args, gradient=planting(op, 1.001)).verdict
-                    table["right, " + calm, right] += 1
-                    table["planted, " + calm, planted] += 1
-                    if (calm == "calm" and (right != "correct" or planted != "wrong")) or right == "wrong":
-                        at = f"{op.name} seed {seed} {np.dtype(dtype)} scale {scale:g}"
-                        missed.append(f"{at}: {right}, planted {planted}")
+    """The same, at an op's declared kinks and at ties."""
+    for dtype in DTYPES:
+        points = {k for d in op.domains.values() if d.kind == "f" for k in d.kinks}
         if len(op.arrays) == 1 and op.name not in SMOOTH:
-            for k in kinks(op):
-                for dtype in (np.float32, np.float64):
-                    table["kink", gradcheck(op, [np.asarray([k], dtype)]).verdict] += 1
-                    if gradcheck(op, [np.asarray([k], dtype)]).verdict != "kink":
-                        missed.append(f"{op.name} at its kink {k}")
-    verdicts = ("correct", "wrong", "kink", "noise")
-    print(f"{'':16}" + "".join(f"{v:>9}" for v in verdicts))
-    for label in sorted({row for row, _ in table}):
-        print(f"{label:16}" + "".join(f"{table[label, v]:9}" for v in verdicts))
-    print(*missed[:40], sep="\n")
-    return bool(missed)
+            for k in points:
+                yield "kink", gradcheck(op, [np.asarray([k, 1.7], dtype)]), f"{op.name} at its kink {k}"
+        if any(d.distinct for d in op.domains.values()):
+            tied = [np.asarray([1.25, 1.25], dtype)] * len(op.arrays)
+            yield "kink", gradcheck(op, tied), f"{op.name} at a tie"
+
+
+def missed(label, report):
+    """Whether a sample is not judged as it is labelled."""
+    kind, _, calm = label.partition(", ")
+    due = {"right": "correct", "all": "wrong", "one": "wrong", "kink": "kink"}[kind]
+    return report.verdict != due and (calm != "rough" or (kind == "right" and report.verdict == "wrong"))
+
+
+def row(name, seeds):
+    """The counts of one op, and what is missed."""
+    op, table, found = mg.REGISTRY[name], Counter(), []
+    with np.errstate(all="ignore"):
+        cases = [c for s in seeds for t in DTYPES for scale in SCALES for c in judge(op, s, t, scale)]
+        for label, report, where in cases + (list(kinks(op)) if 0 in seeds else []):
+            table[label, "unresolved" if report and report.unresolved else report.verdict] += 1
+            if missed(label, report):
+                found.append(f"{label}: {where}: {str(report).splitlines()[0]}")
+    return table, found
+
+
+def matrix(seeds, processes=1):
+    """The table over the whole registry, and what is missed."""
+    names = [
+        name for name, op in sorted(mg.REGISTRY.items()) if op.differentiable and not op.writes and op is not scaled
+    ]
+    table, misses = Counter(), []
+    with ProcessPoolExecutor(processes) as pool:
+        for counts, found in pool.map(row, names, [seeds] * len(names)):
+            table += counts
+            misses += found
+    return table, misses
+
+
+def main(seeds, processes):
+    table, misses = matrix(range(seeds), processes)
+    print(f"{f'{seeds} seeds':16}" + "".join(f"{v:>12}" for v in VERDICTS))
+    for label in sorted({label for label, _ in table}):
+        print(f"{label:16}" + "".join(f"{table[label, v]:12}" for v in VERDICTS))
+    shown = Counter(text.partition(" seed")[0] + ": " + text.rpartition("scale ")[2][:60] for text in misses)
+    print(*(f"{n:5}  {text}" for text, n in shown.most_common(40)), sep="\n")
+    return bool(misses)
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if sys.argv[1:] else 2))
+    sys.exit(main(int((sys.argv[1:] or [1])[0]), int((sys.argv[2:] or [1])[0])))

@@ -411,12 +411,14 @@ class _Direction:
         finally:
             flat[where] = x
         self.right, self.left = (high - centre) / self.h, (centre - low) / self.h
-        # A few ulps of f, what ulps of x move f, and the jitter that the finest steps show beside f'' h².
+        # A few ulps of f and what ulps of x move, both of the largest output that the entry moves (others may be small
+        # differences of such), and the jitter that the finest steps show beside f'' h².
         known = np.where(np.isfinite(parts), parts, 0)
         even = high + low - 2 * centre
+        size = np.maximum(above, below)
         noise = (
-            4 * EPS * np.maximum(above, below)
-            + 2 * EPS * np.sqrt(((known / step * x) ** 2).sum(1))
+            4 * EPS * np.maximum(size, size[:, known.any(1)].max(1, initial=0)[:, None])
+            + 2 * EPS * np.sqrt(((np.abs(known).max(0) / step * x) ** 2).sum())
             + np.abs(even[-6:-1] - 4 * even[-5:]).max(0)
         )
         self.noise = np.where(np.isfinite(noise), noise, np.inf) + 0 * high
@@ -434,8 +436,10 @@ class _Direction:
         jitter: Array = np.concatenate([height[4:], np.zeros_like(even[:4])])
         limit = extrapolate(central, (self.noise + jitter) / self.h)
         value, error = limit.value, limit.error
-        rough = (left > 64 * self.noise[:-2])[self.h[:-2, 0] < STAIR * size].any(0)
-        sharp = (limit.errors < np.minimum(np.abs(limit.estimates - value), np.abs(limit.estimates)) / 1000).any(0)
+        stairs = (left[1:] > 64 * self.noise[1:-2]) & (left[1:] > left[:-1] / 8)
+        rough = stairs[self.h[1:-2, 0] < STAIR * size].any(0)
+        known = np.minimum(np.abs(limit.estimates - value), np.abs(limit.estimates)) / 1000
+        sharp = (limit.errors + 2 * height / self.h < known).any(0)
         for i in np.flatnonzero(sharp.any(0)):
             # Fine steps that see nothing are within one stair; if they see another slope, nobody knows which is f's.
             within = not central[-8:, i].any()
@@ -451,21 +455,24 @@ class _Direction:
 
     def _judge(self, spread: Array, natural: Array, x: Array) -> None:
         """``verdict``, the ``output`` that decides it, the ``ratio`` it is off by, and whether it is ``unresolved``."""
-        reach = spread
-        if len(x) == 1:  # a rule's rounding is that of its largest terms: of the slopes, or of the changes by them
+        reach = np.full(
+            spread.shape, spread.max()
+        )  # a rule rounds as its largest terms do: as the slopes of any output
+        if len(x) == 1:  # from here, or those of this output, directly or by the changes that they make
             change = self.judgement.change / abs(x[0]) if x[0] else np.inf
-            reach = np.maximum(spread, np.minimum(self.judgement.slope, change))
+            reach = np.maximum(reach, np.minimum(self.judgement.slope, change))
         off, size = np.abs(self.claim - self.value), np.maximum(np.abs(self.value), spread)
         allowed = MULTIPLE * self.error + ROUNDING * size + 64 * EPS * reach
         away = (off > allowed) | (~np.isfinite(self.claim) & np.isfinite(self.error))
-        scale = np.maximum(np.abs(self.value), reach.max() if reach.max() else natural)
+        scale = np.maximum(np.abs(self.value), reach.max() if reach.any() else natural)
         blunt = ~(MULTIPLE * self.error <= BLUNT * scale)
         kink = self._kinks(scale)
         found = np.select([kink, away & ~self.rough, away | blunt], [1, 0, 2], 3)
         ratio = np.where(np.isfinite(off) & (allowed > 0), off / allowed, np.where(away, np.inf, 0))
         self.output = int(np.lexsort((-ratio, found))[0])
         self.verdict, self.ratio = VERDICTS[found[self.output]], float(ratio[self.output])
-        self.unresolved = bool(((self.claim != 0) & (allowed > FAULT * np.abs(self.claim))).any())
+        told = self.claim != 0
+        self.unresolved = bool(told.any() and (allowed[told] > FAULT * np.abs(self.claim[told])).all())
         self.place = self._place()
 
     def _kinks(self, scale: Array) -> Array:

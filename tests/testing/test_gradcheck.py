@@ -1,6 +1,8 @@
 """The verdicts of gradcheck, each from samples whose label is known: a confusion matrix in small."""
 
+import importlib.util
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,37 @@ from ..ops import laws
 SEEDS = {"dev": 1, "ci": 5, "intense": 50}[settings.get_current_profile_name() or "dev"]
 SCALES = 10.0 ** np.array([-8, -4, 0, 4, 8])
 OPS = [name for name, op in sorted(REGISTRY.items()) if op.differentiable and not op.writes]
+
+
+def bench():
+    """bench/verdicts.py, whose op for planting errors leaves the registry again."""
+    spec = importlib.util.spec_from_file_location("verdicts", Path(__file__).parents[2] / "bench" / "verdicts.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    del REGISTRY["scaled"]
+    return module
+
+
+VERDICTS = bench()
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_the_verdicts_in_small(name):
+    """At one scale and dtype for each seed: no right rule is wrong, no planted error correct, every kink a kink.
+
+    (``python bench/verdicts.py 50`` prints the whole matrix, at all scales and in both dtypes.)
+    """
+    for seed in range(SEEDS):
+        rng = np.random.default_rng([seed, OPS.index(name)])
+        scale, dtype = rng.choice(VERDICTS.SCALES), (np.float32, np.float64)[rng.integers(2)]
+        with np.errstate(all="ignore"):
+            for label, report, where in VERDICTS.judge(REGISTRY[name], seed, dtype, scale):
+                if label.startswith("right"):
+                    assert report.verdict != "wrong", f"{where}\n{report}"
+                elif label.endswith("calm"):
+                    assert not report or report.unresolved, f"{label}: {where}\n{report}"
+    for label, report, where in VERDICTS.kinks(REGISTRY[name]):
+        assert report.verdict == label, f"{where}\n{report}"
 
 
 def drawn(name, seeds):
@@ -111,7 +144,8 @@ def test_close_to_a_kink_is_not_at_it():
 
 def test_noise_is_noise():
     rng = np.random.default_rng(0)
-    assert gradcheck(lambda x: x * rng.normal(), 1.0).verdict == "noise"
+    report = gradcheck(lambda x: x * rng.normal(), 1.0)
+    assert (report.verdict, report.sentence) == ("noise", "f gives different values at the same point")
     assert gradcheck(lambda x: x + 1e-3 * np.sin(1e15 * x), 0.3, gradient=np.ones_like).verdict == "noise"
     assert gradcheck(mg.log, -1.0).verdict == "noise"
 
@@ -208,6 +242,12 @@ def test_what_differences_cannot_resolve_is_never_correct():
     )
     assert (mixed.verdict, mixed.unresolved) == ("correct", 1)
     assert "too small beside f" in mixed.sentence
+
+
+@pytest.mark.parametrize("x", [[100.0, 74.27], [200.0, 171.5, 160.0], [30.0, 0.0]])
+def test_an_output_that_is_a_small_difference_is_not_wrong(x):
+    """log_softmax of a dominant entry is -1e-12, in steps of an ulp of x: its derivative is not that of the steps."""
+    assert gradcheck(lambda x: mg.log_softmax(x, -1), [np.array(x)]).verdict == "correct"
 
 
 def test_entries_of_other_scales_are_judged_by_their_own():
