@@ -188,7 +188,7 @@ class Watch(Observer):
         new: list[Trouble] = []
         if self._looking:
             found = self._finished()
-            judged = {} if ("nan", "") in self._told else dict(_judge(found, list(self._seen.values())))
+            judged = dict(_judge(found, list(self._seen.values())))
             new = [trouble for key, trouble in judged.items() if key not in self._told]
             self._told.update(judged)
             self.records += found
@@ -211,9 +211,7 @@ class Watch(Observer):
 
     def unseen(self, steps: int) -> int:
         self._next()
-        if self._looking:
-            return 0
-        self._replayed = min(steps, -self.step % self.every)
+        self._replayed = min(steps, -self.step % self.every)  # 0 where this step is to be looked at
         return self._replayed
 
     def ran(self, op: Any, args: Any, options: dict[str, Any], out: Any, outs: tuple[Any, ...]) -> None:
