@@ -1,4 +1,4 @@
-"""The ``minigrad`` command: ``train``, ``eval``, ``ops``, ``explain``, ``explore`` and ``warmup``."""
+"""The ``minigrad`` command: ``train``, ``eval``, ``ops``, ``explain``, ``explore``, ``lab`` and ``warmup``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import difflib
 import functools
 import inspect
 import itertools
+import operator
 import re
 import runpy
 import sys
@@ -29,6 +30,7 @@ from minigrad.engine.state import mode, no_grad
 from minigrad.engine.tensor import Tensor, from_numpy
 from minigrad.explorer import Film, explain, explore
 from minigrad.kernels import jit
+from minigrad.lab import pictures, report, studies
 from minigrad.ops.loss import cross_entropy
 
 ACTIVATIONS: MappingProxyType[str, type[nn.Module]] = MappingProxyType(
@@ -171,6 +173,28 @@ def _parser() -> _Parser:
     seen.add_argument("-o", "--out", default="tape.html", help="page to write (default: tape.html)")
     seen.add_argument("--film", metavar="STEPS", type=count, help="show the first backward passes instead, as a film")
     seen.set_defaults(run=_explore, parser=seen)
+    kinds = "\n".join(f"  {name:13}{(f.__doc__ or '').strip()}" for name, f in studies.STUDIES.items())
+    lab = commands.add_parser(
+        "lab",
+        help="initialization and deep networks: theory beside measurements, and a page with pictures",
+        description="Theory of initialization beside measurements: prints tables, writes a page with pictures.",
+        epilog=f"studies:\n{kinds}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    lab.add_argument("studies", nargs="*", metavar="STUDY", help="those below (default: all of them)")
+    lab.add_argument("-o", "--out", default="lab.html", help="page to write (default: lab.html)")
+    lab.add_argument("--tables", action="store_true", help="print the tables only: no page, no need of matplotlib")
+    for name, least, text in (
+        ("depth", 2, "layers of a random network"),
+        ("width", 2, "units of its layers"),
+        ("seeds", 1, "random networks of each kind"),
+        ("epochs", 1, "of training on the digits"),
+        ("seed", 0, "of everything that is drawn"),
+    ):
+        need = _number(int, f"an integer of at least {least}", functools.partial(operator.le, least))
+        default = studies.Setup._field_defaults[name]
+        lab.add_argument(f"--{name}", type=need, default=default, help=f"{text} (default: {default})")
+    lab.set_defaults(run=_lab, parser=lab)
 
     warmup = commands.add_parser("warmup", help="compile all kernels into the cache, so that nothing waits later")
     warmup.add_argument("--quiet", action="store_true", help="print the summary line only")
@@ -178,7 +202,7 @@ def _parser() -> _Parser:
     parser.set_defaults(
         parser=parser,
         run=lambda options: parser.error(
-            "say what to do: train, eval, ops, explain, explore or warmup (--help explains)"
+            "say what to do: train, eval, ops, explain, explore, lab or warmup (--help explains)"
         ),
     )
     return parser
@@ -448,3 +472,30 @@ def _explore(options: argparse.Namespace) -> None:
     explore(film, out)
     what = "its last backward" if options.film is None else f"{len(film)} with the tape of the first"
     print(f"{script}: {what}, of {film.walks} in all, wrote {out}")
+
+
+# The laboratory
+
+
+def _lab(options: argparse.Namespace) -> None:
+    for name in options.studies:
+        if name not in studies.STUDIES:
+            options.parser.error(f"unknown study {name!r}{_nearest(name, studies.STUDIES)}")
+    if not options.tables:
+        try:
+            pictures.new_figure(1, 1)  # before anything is computed
+        except ImportError as error:
+            options.parser.error(f"{error}; or ask for the --tables alone")
+        checkpoint.writable(options.out)
+    setup = studies.Setup(**{name: getattr(options, name) for name in studies.Setup._fields})
+    names = list(dict.fromkeys(options.studies)) or list(studies.STUDIES)
+    found, start = [], time.perf_counter()
+    with _progress(len(names), False, "study") as advance:
+        for study in studies.run(names, setup, advance):
+            found.append(study)
+            print(f"{study}\n\n", flush=True)
+    wrote = ""
+    if not options.tables:
+        report.save(found, options.out, setup)
+        wrote = f", wrote {options.out} ({Path(options.out).stat().st_size / 1e6:.1f} MB)"
+    print(f"{', '.join(names)}: {time.perf_counter() - start:.1f} s{wrote}")

@@ -9,6 +9,7 @@
 
 import importlib
 import os
+import shutil
 from datetime import timedelta
 
 import numpy as np
@@ -78,3 +79,17 @@ def requires():
             return pytest.skip(f"{name} is not installed ({error})")
 
     return load
+
+
+@pytest.fixture(scope="session")
+def chromium(requires):
+    """A page of a headless browser, or a skip that says what is missing."""
+    playwright = requires("playwright.sync_api")
+    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+    if binary is None:
+        pytest.skip("there is no Chromium (on Debian: apt-get install chromium)")
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=binary, args=quiet)
+        yield browser.new_page()
+        browser.close()

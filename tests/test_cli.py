@@ -12,6 +12,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import checkpoint, cli, kernels
+from minigrad.lab import studies
 
 
 @pytest.fixture(autouse=True)
@@ -107,7 +108,7 @@ def prepare(tmp_path):
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        ("", 2, "say what to do: train, eval, ops, explain, explore or warmup"),
+        ("", 2, "say what to do: train, eval, ops, explain, explore, lab or warmup"),
         ("trian", 2, "unknown command 'trian'; did you mean train?"),
         ("train --epcohs 3", 2, "unknown option --epcohs; did you mean --epochs?"),
         ("train --activation tahn", 2, "unknown activation 'tahn'; did you mean tanh?"),
@@ -140,6 +141,13 @@ def prepare(tmp_path):
         ("train --resume bad_optimizer", 1, "bad optimizer does not say which network"),
         ("train --resume bad_seed", 1, "bad seed does not say which network"),
         ("eval bad_classes", 1, "bad classes does not say which network"),
+        ("lab fan", 2, "unknown study 'fan'; did you mean fans?"),
+        ("lab --dpeth 3", 2, "unknown option --dpeth; did you mean --depth?"),
+        ("lab --depth 1", 2, "1 is not an integer of at least 2"),
+        ("lab --seeds x", 2, "'x' is not an integer of at least 1"),
+        ("lab --seed -1", 2, "-1 is not an integer of at least 0"),
+        ("lab -o nowhere/page", 1, "there is no folder"),
+        ("lab -o broken", 1, "broken is not a file"),
         ("ops tahn", 1, "there is no op 'tahn'; did you mean tanh?"),
     ],
 )
@@ -270,3 +278,38 @@ def test_explore_says_why_there_is_no_page(capsys, source, message):
     assert message in err
     assert ("ValueError: no" in err) == ("ValueError" in (source or ""))
     assert not Path("tape.html").exists()
+
+
+def test_lab(capsys, requires):
+    requires("matplotlib")
+    words = ["lab", "fans", "jacobian", "--depth", "6", "--width", "8", "--seeds", "2", "-o", "page.html"]
+    status, out, err = run(capsys, *words)
+    assert (status, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 100
+    assert out.startswith("XAVIER'S COMPROMISE\n")
+    assert "predicted  measured" in out
+    assert out.splitlines()[-1].startswith("fans, jacobian: ")
+    assert "wrote page.html (" in out.splitlines()[-1]
+    assert os.listdir() == ["page.html"]
+    page = Path("page.html").read_bytes()
+    assert page.startswith(b"<!doctype html>")
+    assert run(capsys, *words)[0] == 0
+    assert Path("page.html").read_bytes() == page
+    run(capsys, *words, "--seed", "1")
+    assert Path("page.html").read_bytes() != page
+
+
+def test_lab_without_matplotlib(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    status, out, err = run(capsys, "lab", "fans")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "pictures need matplotlib: pip install 'minigrad[cli]'; or ask for the --tables alone" in err
+    status, out, err = run(capsys, "lab", "fans", "--tables", "--seeds", "2")
+    assert (status, err, os.listdir()) == (0, "", [])
+    assert "LeCun, up" in out
+
+
+def test_lab_help_names_the_studies(capsys):
+    status, out, _ = run(capsys, "lab", "--help")
+    assert status == 0
+    assert [name for name in studies.STUDIES if f"\n  {name} " not in out] == []
