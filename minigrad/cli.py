@@ -26,7 +26,7 @@ import numpy as np
 from minigrad import checkpoint, data, init, kernels, nn, optim
 from minigrad.compiler import Compiled, Progress
 from minigrad.engine.op import REGISTRY, Op, Rule
-from minigrad.engine.state import mode, no_grad
+from minigrad.engine.state import no_grad, observe
 from minigrad.engine.tensor import Tensor, from_numpy
 from minigrad.explorer import Film, explain, explore
 from minigrad.kernels import jit
@@ -457,7 +457,7 @@ def _explore(options: argparse.Namespace) -> None:
     path, words = sys.path, sys.argv
     sys.path, sys.argv = [str(script.resolve().parent), *path], [str(script)]
     try:
-        with mode(observer=film):
+        with observe(film):
             runpy.run_path(str(script), run_name="__main__")
     except SystemExit as end:
         if end.code:

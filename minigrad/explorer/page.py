@@ -18,7 +18,7 @@ import numpy as np
 
 from minigrad.engine.archive import walk
 from minigrad.engine.listing import norm, saves
-from minigrad.engine.state import Observer, mode
+from minigrad.engine.state import Observer, mode, observe
 from minigrad.engine.tape import Node, Tape
 from minigrad.engine.tensor import Tensor
 
@@ -87,7 +87,7 @@ def film(path: str | Path, steps: int = 50) -> Iterator[Film]:
     5
     """
     found = Film(steps)
-    with mode(observer=found):
+    with observe(found):
         yield found
     explore(found, path)
     if found.others:

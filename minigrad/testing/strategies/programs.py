@@ -121,13 +121,18 @@ def programs(
     differentiable where the ops are. Ops of free shapes are called on the shapes of their ``cases``. Raises ValueError
     for an op that writes, or that has neither such shapes nor cases.
 
+    A small one, printed::
+
+        def program(x0):
+            # x0: float32 ()
+            v0 = mg.tanh(x0)
+            v1 = mg.tanh(v0)
+            return v1
+
     >>> from hypothesis import find
-    >>> find(programs(), lambda p: [line.op.name for line in p.lines].count("tanh") == 2)
-    def program(x0):
-        # x0: float32 ()
-        v0 = mg.tanh(x0)
-        v1 = mg.tanh(v0)
-        return v1
+    >>> program = find(programs(), lambda p: [line.op.name for line in p.lines].count("tanh") == 2)
+    >>> str(program).count("mg.tanh("), program(*program.inputs).dtype.kind
+    (2, 'f')
     """
     growing = _Growing(draw, dtypes)
     choice = st.sampled_from(drawable() if ops is None else [_usable(op) for op in ops])
