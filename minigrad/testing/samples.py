@@ -21,6 +21,8 @@ from minigrad.testing.bits import Array
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 T = TypeVar("T")
 
+COIN = st.booleans()
+
 GAP = 0.05  # how far samples stay from kinks
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 SMALL, DOUBLE = (1, 2, 3), (F64,)
@@ -177,7 +179,7 @@ def samples(
 @st.composite
 def _samples(draw: Draw, op: Op, sizes: tuple[int, ...], dtypes: tuple[Any, ...]) -> Sample:
     shapes, options = _shapes(draw, op, sizes)
-    seed = sum(bit << i for i, bit in enumerate(draw(st.lists(st.booleans(), min_size=16, max_size=16))))
+    seed = _pick(draw, range(2**12))
     dtype = _pick(draw, dtypes)
     rng = np.random.default_rng(seed)
     sample = Sample(op, [None] * len(shapes), dict(options), seed)
@@ -188,7 +190,7 @@ def _samples(draw: Draw, op: Op, sizes: tuple[int, ...], dtypes: tuple[Any, ...]
     ]
     sample.args = args
     _separate(rng, args, sample.domains)
-    if dtype is None and op.shapes == "elementwise" and not op.writes and len(args) > 1 and draw(st.booleans()):
+    if dtype is None and op.shapes == "elementwise" and not op.writes and len(args) > 1 and draw(COIN):
         i = _pick(draw, range(len(args)))
         if sample.domains[i].kind == "f" and not sample.domains[i].distinct:
             args[i] = float(_values(rng, sample.domains[i], (), F64))
@@ -198,8 +200,8 @@ def _samples(draw: Draw, op: Op, sizes: tuple[int, ...], dtypes: tuple[Any, ...]
 def _pick(draw: Draw, options: Sequence[T]) -> T:
     """One of a few, by coins; the first is the simplest."""
     n, place = len(options), 0
-    for _ in range((n - 1).bit_length() + 2 * bool(n & (n - 1))):  # two more, or the first would come too often
-        place = 2 * place + draw(st.booleans())
+    for _ in range((n - 1).bit_length() + bool(n & (n - 1))):  # one more, or the first would come too often
+        place = 2 * place + draw(COIN)
     return options[place % n]
 
 
@@ -211,12 +213,12 @@ def _shapes(draw: Draw, op: Op, sizes: tuple[int, ...]) -> tuple[list[Any], dict
         return [_within(draw, full) for _ in op.arrays], options
     if op.letters is not None and not op.cases:
         known = {letter: _pick(draw, sizes) for letter in sorted(set(op.letters.text) - set(".,->?"))}
-        if draw(st.booleans()) and draw(st.booleans()):  # square ones, which an op may take for something else
+        if draw(COIN) and draw(COIN):  # square ones, which an op may take for something else
             known = dict.fromkeys(known, max(known.values()))
         batch = [_pick(draw, sizes) for _ in range(_pick(draw, range(3)))]
         found: list[Any] = []
         for term in op.letters.text.split("->")[0].split(","):
-            if term.endswith("?") and draw(st.booleans()):
+            if term.endswith("?") and draw(COIN):
                 found.append(None)
             else:
                 lead = _within(draw, batch) if "..." in term else ()
@@ -227,9 +229,9 @@ def _shapes(draw: Draw, op: Op, sizes: tuple[int, ...]) -> tuple[list[Any], dict
 
 def _within(draw: Draw, full: list[int]) -> tuple[int, ...]:
     """A shape that broadcasts to ``full``: in half of the cases all of it, else without some axes, some of size 1."""
-    if not full or not draw(st.booleans()):
+    if not full or not draw(COIN):
         return tuple(full)
-    return tuple(1 if draw(st.booleans()) else n for n in full[_pick(draw, range(len(full) + 1)) :])
+    return tuple(1 if draw(COIN) else n for n in full[_pick(draw, range(len(full) + 1)) :])
 
 
 def _values(rng: np.random.Generator, domain: Domain, shape: tuple[int, ...], dtype: Any) -> Array:
