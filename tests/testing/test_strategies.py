@@ -113,9 +113,9 @@ def test_programs_are_finite_and_their_code_runs(program):
 
 
 @settings(max_examples=max(5, settings().max_examples // 4), deadline=PATIENT)
-@given(mst.programs(lines=4))
+@given(mst.programs([op for op in drawable() if op.differentiable and op is not mg.sign], lines=4))
 def test_programs_have_right_gradients(program):
-    """The op graphs of a registry whose rules are right: gradcheck never calls one wrong."""
+    """Op graphs without jumps of a registry whose rules are right: gradcheck never calls one wrong."""
     leaves = program.leaves()
     if program(*leaves).requires_grad:
         learns = [i for i, leaf in enumerate(leaves) if leaf.requires_grad]
@@ -126,7 +126,8 @@ def test_programs_have_right_gradients(program):
                 given_[i] = x
             return program(*given_)
 
-        report = testing.gradcheck(f, [program.inputs[i].astype(np.float64) for i in learns])
+        # of numbers next to 0, differences see the size alone
+        report = testing.gradcheck(f, [program.inputs[i].astype(np.float64).round(6) for i in learns])
         assert report.verdict != "wrong", report
 
 
