@@ -49,7 +49,7 @@ assert abs(found["Kaiming"].forward_gain) < 1, "Kaiming should keep it"
 
 print("\nXavier, one linear layer       up    2 in/(in+out)        down    2 out/(in+out)")
 for fan_in, fan_out in ((256, 256), (1024, 64), (64, 1024)):
-    for rule in (init.xavier_uniform(), init.xavier_normal()):
+    for name, rule in {"uniform": init.xavier_uniform(), "normal": init.xavier_normal()}.items():
         linear = nn.Linear(fan_in, fan_out, bias=False, weight_init=rule, dtype="float64")
         nn.Sequential(linear).initialize(seed=0)
         x = mg.tensor(rng.standard_normal((500, fan_in)), requires_grad=True)
@@ -58,7 +58,7 @@ for fan_in, fan_out in ((256, 256), (1024, 64), (64, 1024)):
         y.backward(g)
         up, down = np.mean(y.data**2) / np.mean(x.data**2), np.mean(x.grad.data**2) / np.mean(g**2)
         theory = 2 * fan_in / (fan_in + fan_out), 2 * fan_out / (fan_in + fan_out)
-        what = f"{fan_in} -> {fan_out} {type(rule).__name__[7:]}"
+        what = f"{fan_in} -> {fan_out} {name}"
         print(f"  {what:<22} {up:10.3f} {theory[0]:14.3f} {down:13.3f} {theory[1]:15.3f}")
         np.testing.assert_allclose((up, down), theory, rtol=0.05)
 

@@ -88,7 +88,7 @@ train(net)
 zero = [
     int(np.count_nonzero(a)) for a in (net.hidden.weight.data[3], net.hidden.bias.data[3], net.output.weight.data[:, 3])
 ]
-print("\ntanh: the other sign gives the same bits; numbers that left 0 in a unit of zeros:", zero)
+print("\ntanh: the other sign gives the same bits; nonzero numbers in a unit of zeros, trained:", zero)
 assert not any(zero), "it should stay zero"
 
 net = hidden(nn.ReLU(), weight_init=init.xavier_uniform()).astype("float64")

@@ -28,7 +28,8 @@ def outside(source):
     for node in ast.walk(ast.parse(source)):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or "."] if isinstance(node, ast.ImportFrom) else []
-        names = [name for name in names if name not in {"minigrad", "numpy", *sys.stdlib_module_names}]
+        names = [name for name in names if name.partition(".")[0] not in sys.stdlib_module_names]
+        names = [name for name in names if name not in {"minigrad", "numpy"}]
         names += [node.attr] if isinstance(node, ast.Attribute) and node.attr.startswith("_") else []
         yield from (f"line {node.lineno}: {name}" for name in names)
 
