@@ -510,8 +510,6 @@ def moving(op: Op) -> set[str]:
 def compiled(s: Sample) -> None:
     """A recorded step gives the bits of the eager one, when it is replayed on other values, too: values, gradients."""
     if s.op.writes:
-        if len({a.dtype for a in s.args if is_float(a)}) > 1:
-            return  # a compiled write takes all arrays for arrays of the first one's dtype
         recorded, eager = s.tensors(), s.tensors()
         run = compile(lambda: s(recorded))
         for time in range(3):
