@@ -44,7 +44,7 @@ def extrapolate(differences: np.ndarray, rounding: np.ndarray, power: int = 2) -
     floor = np.maximum.accumulate((known - 2 * errors)[:, ::-1], 1)[:, ::-1]
     ceiling = np.minimum.accumulate((known + 2 * errors)[:, ::-1], 1)[:, ::-1]
     kept = np.where((known + errors >= floor) & (known - errors <= ceiling), errors, np.inf)
-    flat = kept.reshape(kept.shape[0] * kept.shape[1], *differences.shape[1:])
+    flat = kept.reshape(COLUMNS * len(differences), *differences.shape[1:])
     best = flat.argmin(0)[None]
     value = np.take_along_axis(known.reshape(flat.shape), best, 0)[0]
     return Limit(value, np.take_along_axis(flat, best, 0)[0], estimates, errors)

@@ -42,3 +42,7 @@ def test_the_estimate_bounds_the_error_and_is_small():
 def test_nan_and_shape_never_agree():
     assert agrees(np.array([np.nan]), lambda t: np.array([t]), 0.02)
     assert agrees(np.array([[1.0]]), lambda t: np.array([t]), 0.02)
+
+
+def test_nothing_agrees_with_nothing():
+    assert agrees(np.zeros((0, 2)), lambda t: np.zeros((0, 2)), 0.02) == ""
