@@ -68,7 +68,7 @@ for n in (4, 16, 64):
     print(f"  {n:<20} {logs.mean() / DEPTH:12.4f} {theory:13.4f} {np.mean(x * x):18.2g} {values[0] / values[-1]:18.1e}")
     error = logs.std() / math.sqrt(runs) / DEPTH
     assert abs(logs.mean() / DEPTH - theory) < 5 * error, "the drift is not the Lyapunov exponent"
-print("  (singular values: of ten layers. The mean over 400 runs need not be 1: for small n a few carry it.)")
+print("  (singular values: of ten layers. The mean over the runs need not be 1: few of them carry it.)")
 
 print("\n100 linear layers of 64 in float32     length of the output   of the gradient at the input")
 for name, rule in {
