@@ -656,7 +656,7 @@ LAWS = MappingProxyType[str, Law](
         "precision": Law(precision),
         "layouts": Law(layouts),
         "positions": Law(positions, (1, 2, 5, 17, 35), unless=_free),
-        "rows": Law(rows, unless=_no_batch),
+        "rows": Law(rows, share=0.5, unless=_no_batch),
         "empty": Law(empty, (0, 1, 2), unless=_fixed),
     }
 )
