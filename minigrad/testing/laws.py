@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -130,9 +132,13 @@ def layouts(s: Sample) -> None:
     y = s.value()
     g = s.cotangent()
     expected = pull(s, g) if s.active else []
+    with formulas():
+        z = s.value()
     for layout, change in LAYOUTS.items():
         changed = s.with_args([np.asarray(change(a)) if isinstance(a, np.ndarray) else a for a in s.args])
         same(changed.value(), y, f"{layout} inputs")
+        with formulas():
+            same(changed.value(), z, f"{layout} inputs, by the formula")
         if s.active:
             all_same(pull(changed, np.asarray(change(g))), expected, s, f"{layout} inputs and cotangent")
     for i, a in enumerate(s.args):
@@ -171,6 +177,17 @@ def kernels(s: Sample) -> None:
             close(claim, leaves[i].grad.data, backward, [largest, *s.args], f"kernel and formula for {s.names[i]}̄")
 
 
+def ties(s: Sample) -> None:
+    """Kernel equals formula on whole numbers too, where kinks and ties are: each follows the documented convention."""
+    args = list(s.args)
+    for i, (a, domain) in enumerate(zip(s.args, s.domains, strict=True)):
+        low, high = math.ceil(domain.low), math.floor(domain.high)
+        if is_float(a) and low <= high:
+            args[i] = np.asarray(np.clip(np.rint(a), low, high), a.dtype)
+    with np.errstate(all="ignore"):
+        kernels(s.with_args(args))
+
+
 def dtypes(s: Sample) -> None:
     """Precision is kept and promoted as in NumPy; a gradient has its argument's shape and dtype."""
     y = s.value()
@@ -188,13 +205,17 @@ def dtypes(s: Sample) -> None:
 
 
 def integers(s: Sample) -> None:
-    """Integers and bools among floats are promoted as in NumPy, and never taken for floats."""
+    """Integers and bools are promoted as in NumPy, among floats and alone, and never taken for floats."""
     floats = [i for i, a in enumerate(s.args) if is_float(a)]
-    if len(floats) < 2:
+    if not floats:
         return
     i = s.rng().choice(floats)
     for kind in (np.int64, np.uint8, bool):
-        whole = np.abs(np.rint(s.args[i])).astype(kind)
+        whole = np.asarray(np.abs(np.rint(s.args[i])), kind)
+        if len(floats) == 1:
+            if kind is np.int64:  # NumPy makes half precision of the others, or has no such function of them
+                _alone(s, i, whole)
+            continue
         dtype = np.result_type(whole, *[s.args[j] for j in floats if j != i])
         mixed, promoted = (s.with_args([*s.args[:i], a, *s.args[i + 1 :]]) for a in (whole, whole.astype(dtype)))
         with np.errstate(all="ignore"):
@@ -205,6 +226,16 @@ def integers(s: Sample) -> None:
                 for j, gradient in zip(mixed.active, pull(mixed, g), strict=True):  # rules may promote in another order
                     what = f"{s.names[i]} as {np.dtype(kind)}, the gradient of {s.names[j]}"
                     close(gradient, expected[j], 4, [], what)
+
+
+def _alone(s: Sample, i: int, whole: Array) -> None:
+    """An op whose result is a float has of integers alone what it has of the same floats, by kernel and by formula."""
+    given, floats = (s.with_args([*s.args[:i], a, *s.args[i + 1 :]]) for a in (whole, whole.astype(F64)))
+    for how in (contextlib.nullcontext(), formulas()):
+        with how, np.errstate(all="ignore"):
+            y, expected = given.value(), floats.value()
+        if y.dtype.kind == "f":  # else they stay integers
+            close(y, expected, max(1, s.op.ulps[0]), [], f"{s.names[i]} as {whole.dtype}")
 
 
 def precision(s: Sample) -> None:
@@ -570,6 +601,9 @@ def example(s: Sample) -> None:
 # The table
 
 
+MIXED = (*DOUBLE, None)  # numbers among the operands, too
+
+
 @dataclass(frozen=True)
 class Law:
     """A law, the samples that it is checked on, what share of the examples it gets (0: one example), and where not.
@@ -614,11 +648,6 @@ def _reading(op: Op) -> str:
     return "" if op.writes else "it writes nothing"
 
 
-def _one_float(op: Op) -> str:
-    floats = sum(not op._is_integral(name) for name in op.arrays)
-    return _writing(op) or ("" if floats > 1 or op.sequence else "there is one argument of floats only")
-
-
 def _free(op: Op) -> str:
     return "its shapes are free, so it is not known which elements belong together" if op.shapes == "free" else ""
 
@@ -643,16 +672,17 @@ LAWS = MappingProxyType[str, Law](
         "pure": Law(pure),
         "writes": Law(writes, unless=_reading),
         "refuses": Law(refuses, share=0.1, unless=_reading),
-        "first": Law(first, SMALL, DOUBLE, unless=_not_differentiable),
-        "second": Law(second, SMALL, DOUBLE, unless=_not_differentiable),
+        "first": Law(first, SMALL, MIXED, unless=_not_differentiable),
+        "second": Law(second, SMALL, MIXED, unless=_not_differentiable),
         "linear": Law(linear, unless=_not_differentiable),
         "graph": Law(graph, unless=_not_differentiable),
         "alone": Law(alone, unless=_one_argument),
         "kernels": Law(kernels, share=0.5, unless=_no_kernel),
         "specials": Law(specials, (1, 3, 10, 19), (F32, F64), unless=_no_kernel),
+        "ties": Law(ties, unless=_no_kernel),
         "compiled": Law(compiled, share=0.1, unless=_kernels_are_off),
         "dtypes": Law(dtypes, share=0.5, unless=_writing),
-        "integers": Law(integers, dtypes=(F32, F64), unless=_one_float),
+        "integers": Law(integers, dtypes=(F32, F64), unless=_writing),
         "precision": Law(precision),
         "layouts": Law(layouts),
         "positions": Law(positions, (1, 2, 5, 17, 35), unless=_free),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,7 +93,7 @@ def check(op: Op, law: str, how: hypothesis.settings, seed: int | None = None) -
 def power(op: Op, how: hypothesis.settings, seed: int | None = None) -> Property:
     """Whether the samples can tell: among them each argument has a derivative that is not zero, or is written."""
     from minigrad.testing.laws import LAWS, moving
-    from minigrad.testing.samples import pull
+    from minigrad.testing.samples import DOUBLE, pull
 
     name = "power"
     wanted = set(op.writes) or moving(op)
@@ -110,7 +111,7 @@ def power(op: Op, how: hypothesis.settings, seed: int | None = None) -> Property
             gradients = pull(s, s.cotangent()) if s.active else ()
             moved.update(s.names[i] for i, gradient in zip(s.active, gradients, strict=True) if np.any(gradient))
 
-    seen, found = _run(op, LAWS["first"], look, min(20, how.max_examples), how, seed)
+    seen, found = _run(op, replace(LAWS["first"], dtypes=DOUBLE), look, min(20, how.max_examples), how, seed)
     still = sorted(wanted - moved)
     if still and not found:
         what = "is never changed" if op.writes else "is zero"

@@ -25,6 +25,7 @@ COIN = st.booleans()
 
 GAP = 0.05  # how far samples stay from kinks
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
+PLAIN = (0.0, 1.0, 2.0, 0.5, -1.0)  # numbers that an op may treat in a way of their own
 SMALL, DOUBLE = (1, 2, 3), (F64,)
 
 
@@ -193,7 +194,8 @@ def _samples(draw: Draw, op: Op, sizes: tuple[int, ...], dtypes: tuple[Any, ...]
     if dtype is None and op.shapes == "elementwise" and not op.writes and len(args) > 1 and draw(COIN):
         i = _pick(draw, range(len(args)))
         if sample.domains[i].kind == "f" and not sample.domains[i].distinct:
-            args[i] = float(_values(rng, sample.domains[i], (), F64))
+            plain = [v for v in PLAIN if sample.domains[i].low <= v <= sample.domains[i].high]
+            args[i] = float(rng.choice(plain) if plain and draw(COIN) else _values(rng, sample.domains[i], (), F64))
     return sample
 
 

@@ -50,7 +50,7 @@ def test_a_users_op_passes_with_every_law_that_there_is():
     off = {} if jit.AVAILABLE else {"compiled": "kernels are off (NUMBA_DISABLE_JIT)"}
     assert missing == {
         **dict.fromkeys(["writes", "refuses"], "it writes nothing"),
-        **dict.fromkeys(["kernels", "specials"], "it has no kernel of its own"),
+        **dict.fromkeys(["kernels", "specials", "ties"], "it has no kernel of its own"),
         **off,
     }
 
