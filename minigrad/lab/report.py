@@ -37,7 +37,7 @@ def page(studies: Sequence[Study], setup: Setup = DEFAULT) -> str:
     template = resources.files("minigrad.lab").joinpath("report.html").read_text(encoding="utf-8")
     sections = {name: text for text, name in re.findall(r'(?s)(<section id="(\w+)">.*?</section>)', template)}
     head, foot = template.split("<main>")[0], template.split("</main>")[1]
-    parts = {"contents": "".join(f'<li><a href="#{study.name}">{escape(study.title)}</a></li>' for study in studies)}
+    parts = {"contents": "".join(f'<li><a href="#{study.name}">{_prose(study.title)}</a></li>' for study in studies)}
     parts["setup"] = (
         f"Random networks of {setup.depth} layers and {setup.width} units, {setup.seeds} of each kind; "
         f"{setup.epochs} epochs of training; seed {setup.seed}."

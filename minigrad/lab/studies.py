@@ -255,8 +255,7 @@ def propagation(setup: Setup, advance: Advance) -> Study:
     floor = Picture(
         "floor",
         "The biases keep the second moment up while everything that came from the input dies: a network can look "
-        "healthy, and answer the same to every question. Far down, the measured line is a little off the dashed one: "
-        "few networks carry most of the mean there.",
+        "healthy, and answer the same to every question. Theory, dashed, knows both.",
         "Line chart over the layers: the second moment levels off, the part that varies with the input falls steadily "
         "by many orders of magnitude.",
         [Panel("relu, PyTorch's default with biases", "layer", "E[·]", parts, {"yscale": "log"})],
@@ -403,7 +402,7 @@ def phase(setup: Setup, advance: Advance) -> Study:
     critical_table = Table(
         "critical",
         "Where a deep network begins best: the point of the critical line with the smallest biases, among q* = 0.0001, "
-        "0.1 and 1. Sigmoid has none that is stable: no weights make it deep.",
+        "0.1 and 1. Sigmoid has none there that is stable.",
         [Column("activation"), Column("σ_w", ".4f"), Column("σ_b", ".4f"), Column("q*", ".4f")],
         ends,
     )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from minigrad import init, lab
+from minigrad.kernels import jit
 from minigrad.lab import report, studies
 from minigrad.lab.studies import Setup
 
@@ -128,6 +129,7 @@ def test_twins_stay_and_noise_parts_them(found):
     assert all(row[2] == 0 for row in rows(found["symmetry"], "drift"))
 
 
+@pytest.mark.skipif(not jit.AVAILABLE, reason="NUMBA_DISABLE_JIT is set: 24 networks train for minutes")
 def test_initialization_decides_what_sgd_learns():
     (study,) = studies.run(["training"], Setup(epochs=6))
     table = {tuple(row[:2]): row[2:] for row in rows(study, "training")}
