@@ -68,15 +68,23 @@ def save(
         arrays |= {_OPTIMIZER + name: array for name, array in optimizer.state_dict().items()}
     # one entry, because safetensors writes several in random order
     content = _safetensors().numpy.save(arrays, {"minigrad": json.dumps(dict(metadata or {}))})
-    _replace(target(path), content)
+    replace(target(path), content)
 
 
 def target(path: str | os.PathLike[str]) -> Path:
     """The file that ``save`` would write (links are followed), checked: raises what ``save`` raises for a path."""
     _safetensors()
+    try:
+        return place(path)
+    except IsADirectoryError as error:
+        raise CheckpointError(str(error)) from None
+
+
+def place(path: str | os.PathLike[str]) -> Path:
+    """The file that ``replace`` would write (links are followed). Raises OSError, saying why, where it could not."""
     found = Path(os.path.realpath(path))
     if found.exists() and not found.is_file():
-        raise CheckpointError(f"{path} is not a file, so no checkpoint can be written there")
+        raise IsADirectoryError(f"{path} is not a file, so nothing can be written there")
     if not found.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {found.parent} to write {found.name} in")
     if not os.access(found.parent, os.W_OK):
@@ -84,7 +92,7 @@ def target(path: str | os.PathLike[str]) -> Path:
     return found
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes) -> None:
     """Put the content there in one move; a failure or an interrupt leaves no trace."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
