@@ -106,7 +106,7 @@ def prepare(tmp_path):
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        ("", 2, "say what to do: train, eval, ops, explain or warmup"),
+        ("", 2, "say what to do: train, eval, ops, explain, check or warmup"),
         ("trian", 2, "unknown command 'trian'; did you mean train?"),
         ("train --epcohs 3", 2, "unknown option --epcohs; did you mean --epochs?"),
         ("train --activation tahn", 2, "unknown activation 'tahn'; did you mean tanh?"),
