@@ -1,4 +1,4 @@
-"""The ``minigrad`` command: ``train``, ``eval``, ``ops``, ``explain``, ``explore``, ``lab`` and ``warmup``."""
+"""The ``minigrad`` command: train, eval, ops, explain, explore, lab, check and warmup."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ from minigrad.explorer import Film, explain, explore
 from minigrad.kernels import jit
 from minigrad.lab import pictures, report, studies
 from minigrad.ops.loss import cross_entropy
+from minigrad.testing import results, subjects
+from minigrad.testing.results import Result
 
 ACTIVATIONS: MappingProxyType[str, type[nn.Module]] = MappingProxyType(
     {
@@ -196,25 +198,46 @@ def _parser() -> _Parser:
         lab.add_argument(f"--{name}", type=need, default=default, help=f"{text} (default: {default})")
     lab.set_defaults(run=_lab, parser=lab)
 
+    check = commands.add_parser(
+        "check",
+        help="the property suite, on minigrad or on a file of your own",
+        description=subjects.__doc__,
+        epilog="Exit status: 0 if all properties hold, 1 if one fails, 2 if nothing could be checked.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.add_argument("what", nargs="*", metavar="FILE_OR_OP", help="a .py file, or a name of the package")
+    profile = _one_of("profile", subjects.PROFILES)
+    check.add_argument(
+        "--profile", type=profile, default="quick", help=f"{', '.join(subjects.PROFILES)} (default: quick)"
+    )
+    natural = _number(int, "an integer of at least 0", lambda n: n >= 0)
+    check.add_argument("--seed", type=natural, default=0, help="of all that is drawn (default: 0)")
+    check.add_argument("--json", metavar="FILE", help="write what was found as JSON")
+    check.add_argument("--junit", metavar="FILE", help="the same as JUnit's XML")
+    check.set_defaults(run=_check, parser=check)
+
     warmup = commands.add_parser("warmup", help="compile all kernels into the cache, so that nothing waits later")
     warmup.add_argument("--quiet", action="store_true", help="print the summary line only")
     warmup.set_defaults(run=_warmup, parser=warmup)
     parser.set_defaults(
         parser=parser,
         run=lambda options: parser.error(
-            "say what to do: train, eval, ops, explain, explore, lab or warmup (--help explains)"
+            "say what to do: train, eval, ops, explain, explore, lab, check or warmup (--help explains)"
         ),
     )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0, 1 for a mistake in the input, 2 in the options, 130 for Ctrl-C."""
+    """Run the command; returns the exit status: 0, 1 for a mistake in the input, 2 in the options, 130 for Ctrl-C.
+
+    ``check`` returns 1 for a property that fails, and 2 for all mistakes.
+    """
     try:
         options, unknown = _parser().parse_known_args(argv)
         if unknown:
             options.parser.unknown(unknown[0])
-        options.run(options)
+        status: int | None = options.run(options)
         sys.stdout.flush()
     except SystemExit as end:
         return int(end.code or 0)
@@ -228,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, checkpoint.CheckpointError, data.DataError, OSError, ImportError) as error:
         print(f"minigrad: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
-    return 0
+    return status or 0
 
 
 # Training
@@ -499,3 +522,63 @@ def _lab(options: argparse.Namespace) -> None:
         report.save(found, options.out, setup)
         wrote = f", wrote {options.out} ({Path(options.out).stat().st_size / 1e6:.1f} MB)"
     print(f"{', '.join(names)}: {time.perf_counter() - start:.1f} s{wrote}")
+
+
+# Checks
+
+
+def _check(options: argparse.Namespace) -> int:
+    start = time.perf_counter()
+    try:
+        from rich.console import Console
+        from rich.table import Table
+    except ImportError:
+        options.parser.error("the table needs rich: pip install 'minigrad[cli]'")
+    try:
+        found = subjects.collect(options.what)
+        places = {name: checkpoint.writable(path) for name in ("json", "junit") if (path := getattr(options, name))}
+        done: list[Result] = []
+        with np.errstate(all="ignore"), _progress(len(found), False, "subject") as advance:
+            for subject in found:
+                done.append(results.checked(subject, options.profile, options.seed))
+                advance(len(done))
+        if "json" in places:
+            checkpoint.replace(
+                places["json"], results.to_json(done, options.profile, options.seed).encode(errors="backslashreplace")
+            )
+        if "junit" in places:
+            checkpoint.replace(places["junit"], results.to_junit(done).encode())
+    except (subjects.CollectError, checkpoint.CheckpointError, ImportError, OSError) as error:
+        options.parser.error(" ".join(str(error).split()))
+    table = Table("", "property", "examples", "verdict", "", box=None, pad_edge=False)
+    for kind in dict.fromkeys(result.subject.kind for result in done):
+        for row in _tally(kind, [result for result in done if result.subject.kind == kind]):
+            table.add_row(*row)
+        table.add_section()
+    Console(width=None if sys.stdout.isatty() else 100, markup=False, highlight=False).print(table)
+    failing = results.failures(done)
+    for subject, found_wrong in failing:
+        print(f"\n{subject.kind} {subject.name} ({subject.source}) fails by {found_wrong.name}:")
+        print(textwrap.indent(found_wrong.detail, "    "))
+    verdicts = [p.verdict for result in done for p in result.properties]
+    counts = f"{verdicts.count('pass')} hold, {len(failing)} fail, {verdicts.count('n/a')} do not apply"
+    how = f"{options.profile}, seed {options.seed}, {time.perf_counter() - start:.1f} s"
+    print(f"\n{len(verdicts)} properties of {len(done)}: {counts}; {how}")
+    return 1 if failing else 0
+
+
+def _tally(kind: str, done: Sequence[Result]) -> Iterator[tuple[str, str, str, str, str]]:
+    """For each property of subjects of a kind: label (once), property, examples, verdict, and what there is to say."""
+    label = f"{kind} {done[0].subject.name}" if len(done) == 1 else f"{len(done)} {kind}s"
+    for name in dict.fromkeys(p.name for result in done for p in result.properties):
+        found = [(result.subject.name, p) for result in done for p in result.properties if p.name == name]
+        count = {verdict: sum(p.verdict == verdict for _, p in found) for verdict in ("fail", "pass", "n/a")}
+        verdict = next(verdict for verdict, n in count.items() if n)
+        if len(done) == 1:
+            said = found[0][1].detail if verdict == "n/a" else "see below" if verdict == "fail" else ""
+        else:
+            said = ", ".join(f"{n} {verdict}" for verdict, n in count.items() if n)
+            if count["fail"]:
+                said += ": " + ", ".join(owner for owner, p in found if p.verdict == "fail")
+        yield label, name, str(sum(p.examples for _, p in found)), verdict, said
+        label = ""

@@ -108,7 +108,7 @@ def prepare(tmp_path):
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
-        ("", 2, "say what to do: train, eval, ops, explain, explore, lab or warmup"),
+        ("", 2, "say what to do: train, eval, ops, explain, explore, lab, check or warmup"),
         ("trian", 2, "unknown command 'trian'; did you mean train?"),
         ("train --epcohs 3", 2, "unknown option --epcohs; did you mean --epochs?"),
         ("train --activation tahn", 2, "unknown activation 'tahn'; did you mean tanh?"),
