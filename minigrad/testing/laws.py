@@ -672,7 +672,7 @@ LAWS = MappingProxyType[str, Law](
         "pure": Law(pure),
         "writes": Law(writes, unless=_reading),
         "refuses": Law(refuses, share=0.1, unless=_reading),
-        "first": Law(first, SMALL, MIXED, unless=_not_differentiable),
+        "first": Law(first, SMALL, MIXED, share=0.5, unless=_not_differentiable),
         "second": Law(second, SMALL, MIXED, unless=_not_differentiable),
         "linear": Law(linear, unless=_not_differentiable),
         "graph": Law(graph, unless=_not_differentiable),

@@ -52,7 +52,7 @@ class Profile(NamedTuple):
 
 
 PROFILES = MappingProxyType(
-    {"quick": Profile(8, 1, 200), "ci": Profile(50, 3, 400), "intense": Profile(1000, 20, 4000)}
+    {"quick": Profile(30, 1, 200), "ci": Profile(100, 3, 400), "intense": Profile(1000, 20, 4000)}
 )
 
 
