@@ -3,7 +3,6 @@
 import itertools
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -204,20 +203,6 @@ def test_two_walks_along_one_tape_are_two_frames(tmp_path):
 
 
 # What a browser shows
-
-
-@pytest.fixture(scope="module")
-def chromium(requires):
-    """A headless browser, or a skip that says what is missing."""
-    playwright = requires("playwright.sync_api")
-    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-    if binary is None:
-        pytest.skip("there is no Chromium (on Debian: apt-get install chromium)")
-    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=binary, args=quiet)
-        yield browser.new_page()
-        browser.close()
 
 
 @pytest.fixture
