@@ -1,0 +1,563 @@
+"""The kill rate: python bench/mutants.py [--sample N] [--only TEXT] [--file FILE] [--list]
+
+Faults are made from the source, one at a time: every function of a rule, formula, kernel, initializer, optimizer and
+layer is read as a syntax tree, and each operator of ``FAULTS`` is applied at each place where it applies. A mutant is
+judged by the checks of its own ops, initializer, module or optimizer, and by nothing else; the first failure kills
+it. Each is judged in a process of its own, forked from one that has compiled nothing, in which the function's code is
+replaced; kernels that it reaches are compiled anew, the others come from the cache.
+
+Results are appended to ``--file`` (JSON lines; default mutants.jsonl), and what is in it already is not run again.
+The table counts by room and fault; survivors are listed with their line before and after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import functools
+import gc
+import hashlib
+import json
+import os
+import random
+import select
+import signal
+import sys
+import time
+import traceback
+import types
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import minigrad as mg
+from minigrad import testing
+
+PACKAGE = Path(mg.__file__).parent
+FILES = {
+    "rules": ["ops/*.py"],
+    "kernels": [f"kernels/{name}.py" for name in ("elementwise", "gemm", "loss", "reduction", "update", "vector_math")],
+    "initializers": ["init/rules.py", "init/laws.py"],
+    "optimizers": ["optim/*.py"],
+    "modules": ["nn/layers.py", "nn/activations.py"],
+}
+SECONDS = 120  # a mutant that is not judged by then hangs, which is a failure
+JUDGES = {"rules": 3, "kernels": 3}  # ops that are asked about what several use, those that use least besides first
+
+
+class Mutant(NamedTuple):
+    """A fault: where it is, which operator made it, the line before and after, and how to make it."""
+
+    room: str
+    path: str  # within the package
+    function: str
+    line: int
+    fault: str
+    before: str
+    after: str
+    code: Callable[[], types.CodeType]
+
+    @property
+    def key(self) -> str:
+        text = "\0".join([self.path, self.function, self.fault, self.before, self.after])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+# Faults: each yields what may stand in place of a node; a list stands for statements.
+
+
+ADJOINTS = "swapaxes", "transpose", "sum_to", "sum", "expand", "reshape", "squeeze", "unsqueeze"
+
+
+def signs(node: ast.AST) -> Iterator[ast.AST]:
+    swaps = {ast.Add: ast.Sub, ast.Sub: ast.Add}
+    if isinstance(node, ast.BinOp) and type(node.op) in swaps:
+        yield ast.BinOp(node.left, swaps[type(node.op)](), node.right)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and not isinstance(node.operand, ast.Constant):
+        yield node.operand
+
+
+def factors(node: ast.AST) -> Iterator[ast.AST]:
+    """A forgotten factor or term, a division for a product."""
+    if isinstance(node, ast.BinOp):
+        if isinstance(node.op, ast.Mult):
+            yield from (node.left, node.right, ast.BinOp(node.left, ast.Div(), node.right))
+        elif isinstance(node.op, ast.Div):
+            yield from (node.left, ast.BinOp(node.left, ast.Mult(), node.right))
+        elif isinstance(node.op, ast.Add | ast.Sub | ast.Pow | ast.FloorDiv | ast.Mod | ast.BitAnd):
+            yield node.left
+
+
+def products(node: ast.AST) -> Iterator[ast.AST]:
+    """The operands of a product in the other order."""
+    called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute)
+    name = (node.func.id if isinstance(node.func, ast.Name) else node.func.attr) if called else ""
+    if name in ("matmul", "matmul_", "linear") and len(node.args) == 2:
+        yield ast.Call(node.func, node.args[::-1], node.keywords)
+
+
+def transpositions(node: ast.AST) -> Iterator[ast.AST]:
+    """A transposition, a reduction or any function of one argument left out."""
+    if isinstance(node, ast.Attribute) and node.attr == "T":
+        yield node.value
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args and not node.keywords:
+        several = node.func.id in (
+            "swapaxes",
+            "transpose",
+            "sum_to",
+            "sum",
+            "expand",
+            "reshape",
+            "squeeze",
+            "unsqueeze",
+        )
+        if (len(node.args) == 1 or several) and not isinstance(node.args[0], ast.Starred) and node.func.id != "float":
+            yield node.args[0]
+
+
+def comparisons(node: ast.AST) -> Iterator[ast.AST]:
+    """A wrong tie, the other branch."""
+    swaps = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
+    if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in swaps:
+        yield ast.Compare(node.left, [swaps[type(node.ops[0])]()], node.comparators)
+    ties = {"lt": "le", "le": "lt", "gt": "ge", "ge": "gt", "maximum": "minimum", "minimum": "maximum"}
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ties:
+        yield ast.Call(ast.Name(ties[node.func.id], ast.Load()), node.args, node.keywords)
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "where"
+        and len(node.args) == 3
+    ):
+        yield ast.Call(node.func, [node.args[0], node.args[2], node.args[1]], [])
+    if isinstance(node, ast.IfExp):
+        yield from (node.body, node.orelse)
+    if isinstance(node, ast.BoolOp):
+        yield ast.BoolOp(ast.Or() if isinstance(node.op, ast.And) else ast.And(), node.values)
+
+
+def numbers(node: ast.AST) -> Iterator[ast.AST]:
+    """An int off by one (axes, slices, ranges), a float off by a thousandth."""
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        if isinstance(node.value, int):
+            yield from (ast.Constant(node.value + 1), ast.Constant(node.value - 1))
+        else:
+            yield ast.Constant(node.value * 1.001 if node.value and abs(node.value) < 1e300 else 0.5)
+    if isinstance(node, ast.Constant) and isinstance(node.value, bool):
+        yield ast.Constant(not node.value)
+
+
+def accumulation(node: ast.AST) -> Iterator[Any]:
+    """= for +=; a statement left out."""
+    if isinstance(node, ast.AugAssign):
+        target = copy.deepcopy(node.target)
+        yield ast.Assign([target], node.value)
+        yield ast.Pass()
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and "check" not in ast.unparse(node.value.func):
+        yield ast.Pass()
+
+
+def fusion(node: ast.AST) -> Iterator[ast.AST]:
+    """A multiplication and an addition where they should be one."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "fma" and len(node.args) == 3:
+        a, b, c = node.args
+        yield ast.BinOp(ast.BinOp(a, ast.Mult(), b), ast.Add(), c)
+
+
+FAULTS = {f.__name__: f for f in (signs, factors, products, transpositions, comparisons, numbers, accumulation, fusion)}
+
+
+def names(function: ast.FunctionDef) -> Iterator[tuple[ast.Name, ast.AST]]:
+    """A stale or wrong value: one parameter for another; swapped fans."""
+    known = [a.arg for a in (*function.args.posonlyargs, *function.args.args) if a.arg not in ("self", "rng", "dtype")]
+    for node in ast.walk(function):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in known and 1 < len(known) < 7:
+            other = known[known.index(node.id) - 1]
+            yield node, ast.Name(other, ast.Load())
+
+
+#: What may go wrong with the result or the cotangent of a whole rule: name -> the helper of that name below.
+RESULTS = ("detached", "narrowed", "overwritten")
+
+
+def _detached(value: Any) -> Any:
+    """A constant where the second derivative should see a formula."""
+    return value.detach() if isinstance(value, mg.Tensor) else value
+
+
+def _narrowed(value: Any) -> Any:
+    """A result in float32, whatever it was computed in."""
+    return mg.cast(value, "float32")
+
+
+def _overwritten(g: Any) -> Any:
+    """The cotangent, which is another's, doubled in place."""
+    array = g.data if isinstance(g, mg.Tensor) else g
+    if array.flags.writeable:
+        array *= 2
+    return g
+
+
+# Making them
+
+
+def functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+
+
+def skipped(function: ast.FunctionDef) -> set[int]:
+    """Ids of nodes that are no arithmetic: annotations, decorators, errors and what leads to them."""
+    found: set[int] = set()
+    for node in ast.walk(function):
+        parts: list[Any] = []
+        if "check" in function.name:
+            parts = [node]
+        elif isinstance(node, ast.If) and any(isinstance(part, ast.Raise) for part in node.body):
+            parts = [node.test, *node.body]
+        elif isinstance(node, ast.Raise | ast.Assert):
+            parts = [node]
+        elif isinstance(node, ast.FunctionDef):
+            parts = [*node.decorator_list, node.args, node.returns]
+            if node is not function:
+                parts.append(node)  # it is mutated as itself
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and "check" in node.func.id:
+            parts = [node]
+        elif isinstance(node, ast.AnnAssign):
+            parts = [node.annotation]
+        elif (
+            isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and isinstance(node.ctx, ast.Load)
+        ):
+            parts = [] if type(node.slice.value) is int else [node.slice]
+        found |= {id(child) for part in parts if part is not None for child in ast.walk(part)}
+    return found
+
+
+def replaced(tree: ast.Module, old: ast.AST, new: ast.AST) -> ast.Module:
+    """A copy of the tree with one node in place of another."""
+    memo = {id(old): ast.copy_location(copy.deepcopy(new), old)}
+    return ast.fix_missing_locations(copy.deepcopy(tree, memo))
+
+
+def code_of(tree: ast.Module, path: Path, name: str, line: int) -> types.CodeType:
+    """The code of the function that begins on that line."""
+    todo = [compile(tree, str(path), "exec")]
+    while todo:
+        code = todo.pop()
+        if code.co_name == name and code.co_firstlineno == line:
+            return code
+        todo += [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    raise LookupError(f"{name} in line {line} of {path}")
+
+
+def mutants() -> Iterator[Mutant]:
+    """All of them, in the order of the source."""
+    for room, patterns in FILES.items():
+        for pattern in patterns:
+            for path in sorted(PACKAGE.glob(pattern)):
+                text = path.read_text(encoding="utf-8")
+                tree = ast.parse(text)
+                for function in functions(tree):
+                    yield from _of_function(room, path, tree, function)
+
+
+def _of_function(room: str, path: Path, tree: ast.Module, function: ast.FunctionDef) -> Iterator[Mutant]:
+    line = min([d.lineno for d in function.decorator_list], default=function.lineno)
+    calm = skipped(function)
+    place = path.relative_to(PACKAGE).as_posix()
+    label = function.name if function.name != "_" else ast.unparse(function.decorator_list[0])[:60]
+
+    def made(fault: str, old: ast.AST, new: ast.AST, changed: Callable[[], ast.Module]) -> Mutant:
+        before, after = (ast.unparse(ast.fix_missing_locations(copy.deepcopy(n))) for n in (old, new))
+        at = getattr(old, "lineno", function.lineno)
+        return Mutant(
+            room, place, label, at, fault, before, after, lambda: code_of(changed(), path, function.name, line)
+        )
+
+    for node in ast.walk(function):
+        if id(node) in calm:
+            continue
+        for fault, operator in FAULTS.items():
+            for new in operator(node):
+                yield made(fault, node, new, lambda node=node, new=new: replaced(tree, node, new))
+    for node, new in names(function):
+        if id(node) not in calm:
+            yield made("names", node, new, lambda node=node, new=new: replaced(tree, node, new))
+    first = function.decorator_list[0] if function.decorator_list else None
+    if (
+        room == "rules"
+        and isinstance(first, ast.Call)
+        and isinstance(first.func, ast.Attribute)
+        and first.func.attr == "vjp"
+    ):
+        for fault in RESULTS:
+            new, call = copy.deepcopy(function), ast.Name(f"_{fault}", ast.Load())
+            if fault == "overwritten":
+                new.body.insert(0, ast.Expr(ast.Call(call, [ast.Name("g", ast.Load())], [])))
+            for node in ast.walk(new):
+                if fault != "overwritten" and isinstance(node, ast.Return) and node.value is not None:
+                    node.value = ast.Call(call, [node.value], [])
+            yield made(fault, ast.Name(label, ast.Load()), ast.Name(f"{fault}", ast.Load()),
+                       lambda new=new: replaced(tree, function, new))  # fmt: skip
+
+
+# Who judges
+
+
+def reach(start: Any) -> set[tuple[str, int, str]]:
+    """The codes (file, line, name) of the package that an object's functions may run, and what they call."""
+    seen: set[int] = set()
+    found: set[tuple[str, int, str]] = set()
+    todo = [start]
+    while todo:
+        x = todo.pop()
+        if id(x) in seen:
+            continue
+        seen.add(id(x))
+        x = getattr(x, "py_func", getattr(x, "__wrapped__", x))
+        if isinstance(x, mg.engine.op.Op):
+            todo += [x.fn, x.kernel, x.native, *x.rules.values(), *x.residuals.values(), x.fused and x.fused[1]]
+        elif isinstance(x, mg.engine.op.Rule):
+            todo += [x.fn, x.kernel]
+        elif isinstance(x, mg.kernels.jit.Kernel):
+            todo += [x.body, *x.uses]
+        elif hasattr(x, "_defn"):  # an intrinsic
+            todo.append(x._defn)
+        elif isinstance(x, types.MethodType):
+            todo.append(x.__func__)
+        elif isinstance(x, type):
+            todo += [v for base in x.__mro__ if base.__module__.startswith("minigrad") for v in vars(base).values()]
+        elif isinstance(x, property):
+            todo += [x.fget, x.fset]
+        elif isinstance(x, staticmethod | classmethod | functools.partial):
+            todo.append(x.func if isinstance(x, functools.partial) else x.__func__)
+        elif isinstance(x, types.FunctionType) and (x.__module__ or "").startswith("minigrad"):
+            codes = [x.__code__]
+            while codes:
+                code = codes.pop()
+                found.add((code.co_filename, code.co_firstlineno, code.co_name))
+                codes += [c for c in code.co_consts if isinstance(c, types.CodeType)]
+                todo += [x.__globals__[n] for n in code.co_names if n in x.__globals__]
+                todo += [
+                    getattr(x.__globals__[m], n)
+                    for m in code.co_names
+                    if isinstance(x.__globals__.get(m), types.ModuleType)
+                    for n in code.co_names
+                    if x.__globals__[m].__name__.startswith("minigrad") and hasattr(x.__globals__[m], n)
+                ]
+            todo += [cell.cell_contents for cell in x.__closure__ or () if cell_is_full(cell)]
+            todo += list(x.__defaults__ or ())
+        elif isinstance(x, tuple | list):
+            todo += list(x)
+    return found
+
+
+def cell_is_full(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 (raises where it is empty)
+    except ValueError:
+        return False
+    return True
+
+
+def judges(room: str, seed: int) -> list[tuple[str, set[tuple[str, int, str]], Callable[[], str]]]:
+    """(name, what it reaches, the function that returns what is wrong, or nothing) of all subjects."""
+    from minigrad.testing.ops import properties
+
+    def by_op(op: Any) -> Callable[[], str]:
+        def run() -> str:
+            for found in properties(op, examples=12, seed=seed, shrink=False):
+                if found.verdict == "fail":
+                    return f"{found.name}: {found.detail}"
+            return ""
+
+        return run
+
+    def by_report(report: Callable[[], Any]) -> Callable[[], str]:
+        return lambda: next((f"{p.name}: {p.detail}" for p in report().properties if p.verdict == "fail"), "")
+
+    named: dict[str, Callable[[], Any]] = {}
+    if room in ("rules", "kernels"):
+        own = {name: op for name, op in mg.REGISTRY.items() if op.__module__.startswith("minigrad.")}
+        return [(name, reach(op), by_op(op)) for name, op in own.items()]
+    if room == "initializers":
+        named = {repr(rule): functools.partial(testing.check_initializer, rule) for rule in INITIALIZERS}
+        subjects = {repr(rule): type(rule) for rule in INITIALIZERS}
+    elif room == "optimizers":
+        named = {name: functools.partial(testing.check_optimizer, make) for name, make in OPTIMIZERS.items()}
+        subjects = {name: [mg.optim.SGD, mg.optim.AdamW if "adamw" in name else mg.optim.Adam] for name in OPTIMIZERS}
+        subjects = {n: [x for x in found if x.__name__.lower() in n] for n, found in subjects.items()}
+    else:
+        named = {n: functools.partial(testing.check_module, make, *xs) for n, (make, *xs) in MODULES.items()}
+        subjects = {n: type(make()) for n, (make, *_) in MODULES.items()}
+    return [(name, reach(subjects[name]), by_report(check)) for name, check in named.items()]
+
+
+X = np.array([[0.7, -1.2, 0.4], [1.1, 0.3, -0.6], [-0.8, 0.9, 1.3], [0.2, -0.5, 2.1]])
+INITIALIZERS = [mg.init.get(name) for name in mg.init.NAMES]
+INITIALIZERS += [mg.init.constant(0.1), mg.init.normal(1.0, 0.1), mg.init.uniform(-0.5, 1.5), mg.init.orthogonal(-2.0)]
+INITIALIZERS += [mg.init.truncated_normal(0.5, 2.0, -1.0, 7.0), mg.init.sparse(0.3)]
+INITIALIZERS += [mg.init.kaiming_normal(mode="fan_out", nonlinearity="tanh"), mg.init.kaiming_uniform(a=5**0.5)]
+INITIALIZERS += [mg.init.variance_scaling(2.0, *how) for how in (("fan_avg", "uniform"), ("fan_out", "normal"))]
+OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
+    "sgd": lambda p: mg.optim.SGD(p, lr=0.05),
+    "sgd, decay": lambda p: mg.optim.SGD(p, lr=0.05, weight_decay=0.01),
+    "sgd, momentum": lambda p: mg.optim.SGD(p, lr=0.02, momentum=0.9),
+    "sgd, dampening": lambda p: mg.optim.SGD(p, lr=0.02, momentum=0.9, dampening=0.5),
+    "sgd, nesterov": lambda p: mg.optim.SGD(p, lr=0.02, momentum=0.9, nesterov=True),
+    "adam": lambda p: mg.optim.Adam(p, lr=0.01),
+    "adam, decay": lambda p: mg.optim.Adam(p, lr=0.01, weight_decay=0.02),
+    "adamw": lambda p: mg.optim.AdamW(p, lr=0.01),
+}
+MODULES: dict[str, Any] = {
+    name: (getattr(mg.nn, name), X)
+    for name in mg.nn.__all__
+    if name not in ("Buffer", "Dropout", "Linear", "Module", "Parameter", "Sequential")
+}
+MODULES |= {
+    "Linear": (lambda: mg.nn.Linear(3, 2), X),
+    "Linear without bias": (lambda: mg.nn.Linear(3, 2, bias=False), X),
+    "Dropout": (lambda: mg.nn.Dropout(0.4), X),
+    "Sequential": (lambda: mg.nn.Sequential(mg.nn.Linear(3, 4), mg.nn.Tanh(), mg.nn.Linear(4, 2)), X),
+}
+
+
+def judge(mutant: Mutant, subjects: Any) -> tuple[str, str]:
+    """(verdict, by what) in this process, which must be a fresh one."""
+    code = mutant.code()
+    originals = [
+        f
+        for f in gc.get_objects()
+        if isinstance(f, types.FunctionType)
+        and f.__code__.co_filename == code.co_filename
+        and (f.__code__.co_firstlineno, f.__code__.co_name) == (code.co_firstlineno, code.co_name)
+    ]
+    key = (code.co_filename, code.co_firstlineno, code.co_name)
+    chosen = sorted((len(reached), i, name, run) for i, (name, reached, run) in enumerate(subjects) if key in reached)[
+        : JUDGES.get(mutant.room)
+    ]
+    if not chosen:
+        return "unjudged", "nothing with checks of its own reaches it"
+    for f in originals:
+        try:
+            f.__code__ = code
+        except ValueError:  # other variables of the closure
+            return "unmade", "the function has other free variables then"
+        for fault in RESULTS:
+            f.__globals__[f"_{fault}"] = globals()[f"_{fault}"]
+    if mutant.room == "kernels":
+        affected = mg.kernels.jit.Kernel
+        own = affected._file
+        affected._file = lambda kernel, dtype: None if key in reach(kernel) else own(kernel, dtype)  # type: ignore[method-assign]
+    for _, _, name, run in chosen:
+        try:
+            wrong = run()
+        except Exception as error:
+            wrong = f"{type(error).__name__}: {error}"
+        if wrong:
+            return "killed", f"{name}: {wrong.splitlines()[0][:160]}"
+    return "survived", ", ".join(name for _, _, name, _ in chosen)
+
+
+def start(mutant: Mutant, subjects: Any) -> tuple[int, int]:
+    """(process, pipe) of a child that judges."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(write)
+        return child, read
+    os.close(read)
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    signal.alarm(SECONDS)
+    try:
+        answer = judge(mutant, subjects)
+    except BaseException:
+        answer = "broken", traceback.format_exc().splitlines()[-1]
+    os.write(write, json.dumps(answer).encode())
+    os._exit(0)
+
+
+def run(todo: list[Mutant], file: Path, processes: int, seed: int) -> None:
+    """Judge them, ``processes`` at a time, appending to the file."""
+    subjects = {room: judges(room, seed) for room in sorted({m.room for m in todo})}
+    running: dict[int, tuple[Mutant, int, float]] = {}
+    queue = list(reversed(todo))
+    done, begin = 0, time.time()
+    with file.open("a", encoding="utf-8") as out:
+        while queue or running:
+            while queue and len(running) < processes:
+                mutant = queue.pop()
+                child, pipe = start(mutant, subjects[mutant.room])
+                running[pipe] = mutant, child, time.time()
+            for pipe in select.select(list(running), [], [])[0]:
+                mutant, child, since = running.pop(pipe)
+                text = b"".join(iter(lambda pipe=pipe: os.read(pipe, 1 << 16), b""))
+                os.close(pipe)
+                _, status = os.waitpid(child, 0)
+                verdict, by = json.loads(text) if text else ("killed", f"signal {os.waitstatus_to_exitcode(status)}")
+                record = {**mutant._asdict(), "key": mutant.key, "verdict": verdict, "by": by}
+                record |= {"seconds": round(time.time() - since, 2)}
+                del record["code"]
+                out.write(json.dumps(record, ensure_ascii=False) + "\n")
+                out.flush()
+                done += 1
+                if sys.stderr.isatty() or done % 100 == 0:
+                    print(f"\r{done}/{len(todo)}  {time.time() - begin:.0f} s", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+
+
+def table(records: list[dict[str, Any]]) -> None:
+    """Print the matrix, room by fault, and the survivors."""
+    counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for r in records:
+        counts[r["room"], r["fault"]][r["verdict"]] += 1
+        counts[r["room"], "all"][r["verdict"]] += 1
+    print(f"{'room':<14}{'fault':<16}{'killed':>8}{'survived':>10}{'unjudged':>10}{'not made':>10}")
+    for (room, fault), c in sorted(counts.items(), key=lambda item: (item[0][0], item[0][1] == "all", item[0][1])):
+        other = c["unmade"] + c["broken"]
+        print(f"{room:<14}{fault:<16}{c['killed']:>8}{c['survived']:>10}{c['unjudged']:>10}{other:>10}")
+    for verdict in ("survived", "unjudged", "broken"):
+        for r in records:
+            if r["verdict"] == verdict:
+                where = f"{r['path']}:{r['line']} {r['function']}"
+                print(
+                    f"\n{verdict} {r['key']}  {where}  [{r['fault']}]  {r['by']}\n  - {r['before']}\n  + {r['after']}"
+                )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sample", type=int, help="only so many, drawn with the seed")
+    parser.add_argument("--only", default="", help="only mutants whose path, function or fault has this text")
+    parser.add_argument("--file", type=Path, default=Path("mutants.jsonl"), help="results (default mutants.jsonl)")
+    parser.add_argument("--processes", type=int, default=2, help="at a time (default 2)")
+    parser.add_argument("--seed", type=int, default=0, help="of the samples, and of the checks (default 0)")
+    parser.add_argument("--list", action="store_true", help="print them, run none")
+    options = parser.parse_args()
+    found: dict[str, Mutant] = {}
+    for m in mutants():
+        if options.only in f"{m.room}/{m.path} {m.function} {m.fault}":
+            found.setdefault(m.key, m)
+    chosen = list(found.values())
+    if options.sample and options.sample < len(chosen):
+        chosen = random.Random(options.seed).sample(chosen, options.sample)
+    if options.list:
+        for m in chosen:
+            print(f"{m.path}:{m.line} {m.function} [{m.fault}]  {m.before}  ->  {m.after}")
+        print(f"{len(chosen)} mutants: {dict(Counter(m.room for m in chosen))}")
+        return
+    known = {}
+    if options.file.exists():
+        known = {r["key"]: r for r in map(json.loads, options.file.read_text(encoding="utf-8").splitlines())}
+    run([m for m in chosen if m.key not in known], options.file, options.processes, options.seed)
+    known = {r["key"]: r for r in map(json.loads, options.file.read_text(encoding="utf-8").splitlines())}
+    table([known[m.key] for m in chosen if m.key in known])
+
+
+if __name__ == "__main__":
+    main()
