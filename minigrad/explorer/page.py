@@ -21,6 +21,7 @@ from minigrad.engine.listing import norm, saves
 from minigrad.engine.state import Observer, mode, observe
 from minigrad.engine.tape import Node, Tape
 from minigrad.engine.tensor import Tensor
+from minigrad.nn.twins import first_alike
 
 Array = np.ndarray[Any, Any]
 
@@ -280,7 +281,7 @@ def summary(array: Array, room: int, units: int | None = None) -> dict[str, Any]
         scaled = np.where(finite, np.rint(np.where(finite, cells, 0.0) / (top or 1.0) * 127), -128).astype(np.int8)
         found |= {"grid": list(cells.shape), "top": _short(top), "cells": base64.b64encode(scaled.tobytes()).decode()}
     if units is not None and array.ndim == 2 and array.dtype.kind == "f" and 1 < matrix.shape[units] <= UNITS:
-        labels = _twins(matrix if units == 0 else matrix.T)
+        labels = first_alike(matrix if units == 0 else matrix.T)
         if len(set(labels)) < len(labels):
             found["twins"], found["axis"] = labels, units % 2
     return found
@@ -320,12 +321,3 @@ def _blocks(matrix: Array, limit: int) -> Array:
         edges = np.arange(count + 1) * size // count
         matrix = (np.add.reduceat(matrix, edges[:-1]) / (edges[1:] - edges[:-1])[:, None]).T
     return matrix
-
-
-def _twins(units: Array) -> list[int]:
-    """For each row, the first row with the same bytes; any NaN equals any NaN."""
-    if np.isnan(units).any():
-        units = np.where(np.isnan(units), np.array(np.nan, units.dtype), units)
-    data, size = units.tobytes(), units.shape[1] * units.itemsize
-    known: dict[bytes, int] = {}
-    return [known.setdefault(data[i * size : i * size + size], i) for i in range(len(units))]

@@ -66,7 +66,7 @@ _sum_lanes, _product_of_lanes, _largest_lane = fold(_add), fold(_multiply), fold
 
 
 DEPTH = 64  # levels of the tree: enough for 2^64 blocks
-ROOM = 4 * DEPTH
+ROOM = 4 * DEPTH  # vectors, of a stack whose entries are four; scratch takes a name, no expression
 
 
 @function

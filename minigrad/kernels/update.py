@@ -121,7 +121,10 @@ def _advance(h: Any) -> None:
 
 def advance(h: Array) -> None:
     """h[6] *= h[1], h[7] *= h[2]: the running powers of :func:`adam`."""
-    _advance[h.dtype](h)
+    if h.flags.c_contiguous:
+        _advance[h.dtype](h)
+    else:
+        h[6:8] *= h[1:3]
 
 
 @kernel("T*T", ints=1)
@@ -130,10 +133,13 @@ def _put(h: Any, value: Any, i: Any) -> None:
 
 
 def put(h: Array, value: Array, i: int) -> None:
-    """h[i] = value, an array of one element; both of one dtype, h contiguous."""
+    """h[i] = value, an array of one element; both of one dtype."""
     if not -h.size <= i < h.size:
         raise IndexError(f"there is no element {i} of {h.size}")
-    _put[h.dtype](h, value, i % h.size)
+    if h.flags.c_contiguous:
+        _put[h.dtype](h, value, i % h.size)
+    else:
+        h[i] = value
 
 
 def _holds(h: Array, numbers: int) -> bool:

@@ -16,6 +16,7 @@ from minigrad.engine.tensor import from_numpy
 from minigrad.lab.drift import Spread, blas_drift
 from minigrad.lab.pictures import new_figure
 from minigrad.lab.propagation import inputs, read
+from minigrad.nn.twins import first_alike
 from minigrad.ops.loss import cross_entropy
 from minigrad.ops.update import assign
 
@@ -93,13 +94,13 @@ def distinct_units(net: nn.Module, x: Any = None) -> DistinctUnits:
 
 
 def _classes(layer: Any, outgoing: Array | None, dead: Array | None) -> list[Class]:
-    keys = _keys(layer.weight.data, layer.bias)
+    keys: list[Any] = list(_incoming(layer))
     if dead is not None:
         keys = ["dead" if gone else key for key, gone in zip(keys, dead, strict=True)]
     groups: dict[Any, list[int]] = {}
     for unit, key in enumerate(keys):
         groups.setdefault(key, []).append(unit)
-    sent = _keys(outgoing, None) if outgoing is not None else None
+    sent = first_alike(outgoing) if outgoing is not None else None
     drawn = [p.initializer for p in (layer.weight, layer.bias) if isinstance(p, nn.Parameter)]
     alike = bool(drawn) and not any(getattr(rule, "breaks_symmetry", True) for rule in drawn)
     found = []
@@ -120,15 +121,12 @@ def _classes(layer: Any, outgoing: Array | None, dead: Array | None) -> list[Cla
 _PARTED = "; outgoing weights differ, so a step parts them"
 
 
-def _keys(rows: Array, bias: Any) -> list[Any]:
-    """A value for each row which is equal where the rows (and biases) are."""
-    columns = rows if bias is None else np.column_stack([rows, bias.data])
-    columns = np.where(np.isnan(columns), np.nan, columns + 0.0)  # one NaN, one 0
-    return [row.tobytes() for row in columns]
+def _incoming(layer: Any) -> list[int]:
+    return first_alike(layer.weight.data, *([] if layer.bias is None else [layer.bias.data]))
 
 
 def _count(layer: Any) -> int:
-    return len(set(_keys(layer.weight.data, layer.bias)))
+    return len(set(_incoming(layer)))
 
 
 # The experiment

@@ -22,6 +22,7 @@ from minigrad.kernels.random import integer
 from minigrad.lab.propagation import LOST
 from minigrad.lab.records import csv_text, save
 from minigrad.nn import Module
+from minigrad.nn.twins import first_alike
 
 Array = NDArray[Any]
 
@@ -492,10 +493,10 @@ def _square(x: Array) -> float:
 
 
 def _distinct(arrays: Sequence[Array]) -> int:
-    """How many rows differ in any number of any of the arrays (−0 is 0); most often one column shows that all do."""
+    """How many rows differ in any number of any of the arrays ; most often one column shows that all do."""
     rows = [x.reshape(len(x), -1) for x in arrays]
     if rows[0].shape[1]:
         column = np.sort(rows[0][:, 0])
         if not np.count_nonzero(column[1:] == column[:-1]):
             return len(column)
-    return len({row.tobytes() for row in np.concatenate(rows, axis=1) + 0.0})
+    return len(set(first_alike(*rows)))

@@ -18,19 +18,12 @@ from minigrad.nn.module import Module, check_state
 from minigrad.ops import update
 
 
-def _put(h: NDArray[Any], value: NDArray[Any], i: int) -> None:
-    if h.flags.c_contiguous:
-        kernels.put(h, value, i)
-    else:
-        h[i] = value
-
-
 @op(
     "h[i] ← value",
     shapes="free",
     differentiable=False,
     writes=("h",),
-    kernel=_put,
+    kernel=kernels.put,
     cases=[(((3,), ()), {"i": 1})],
 )
 def put(h: Any, value: Any, /, i: int) -> Any:
@@ -39,19 +32,12 @@ def put(h: Any, value: Any, /, i: int) -> Any:
     return h
 
 
-def _advance(h: NDArray[Any]) -> None:
-    if h.flags.c_contiguous:
-        kernels.advance(h)
-    else:
-        h[6:8] *= h[1:3]
-
-
 @op(
     "β₁ᵗ ← β₁ β₁ᵗ, β₂ᵗ ← β₂ β₂ᵗ",
     shapes="free",
     differentiable=False,
     writes=("h",),
-    kernel=_advance,
+    kernel=kernels.advance,
     cases=[(((8,),), {})],
 )
 def advance(h: Any) -> Any:

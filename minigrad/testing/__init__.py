@@ -30,9 +30,10 @@ doc_square_times(a, b), where
 True
 """
 
+from minigrad.testing.bits import NotApplicableError
 from minigrad.testing.gradcheck import GradientReport, assert_gradients, gradcheck
 from minigrad.testing.initializers import check_initializer
-from minigrad.testing.metamorphic import NotApplicableError, check_network
+from minigrad.testing.metamorphic import check_network
 from minigrad.testing.modules import check_module
 from minigrad.testing.ops import check_op
 from minigrad.testing.optimizers import check_optimizer

@@ -14,15 +14,15 @@ from minigrad.testing.report import Property
 Array = NDArray[Any]
 
 
-class Unfit(Exception):  # noqa: N818  # no error: it says why a property does not apply
-    """Raised by a check that does not apply to its subject, with a sentence that says why."""
+class NotApplicableError(Exception):
+    """This property says nothing about this subject, for the reason given."""
 
 
 def attempt(name: str, run: Callable[[], int | None]) -> Property:
-    """The property that ``run`` checks: it returns on how many examples, or raises :class:`Unfit` or what is wrong."""
+    """The property that ``run`` checks: it returns on how many examples, or raises what is wrong."""
     try:
         examples = run()
-    except Unfit as why:
+    except NotApplicableError as why:
         return Property(name, "n/a", str(why))
     except Exception as error:  # whatever a user's code raises is what has been found
         return Property(name, "fail", sentence(error))
@@ -67,15 +67,16 @@ def read_only(a: Array) -> Array:
 
 
 def _broadcast(a: Array) -> Array:
-    return np.broadcast_to(a, (2, *a.shape))[1, ...]
+    return np.asarray(np.broadcast_to(a, (2, *a.shape))[1, ...])
 
 
 #: A copy of an array, or a view of one, whose memory lies otherwise.
 LAYOUTS = MappingProxyType[str, Callable[[Array], Array]](
     {
+        "C": lambda a: np.array(a, order="C"),
         "Fortran": lambda a: np.asfortranarray(a).reshape(a.shape),
         "strided": _strided,
-        "reversed": lambda a: np.flip(np.flip(a).copy()),
+        "reversed": lambda a: np.asarray(np.flip(np.flip(a).copy())),
         "read-only": read_only,
         "broadcast": _broadcast,
         "unaligned": lambda a: np.frombuffer(b"0" + a.tobytes(), a.dtype, offset=1).reshape(a.shape),

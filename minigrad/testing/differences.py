@@ -67,17 +67,3 @@ def derivative(f: Callable[[float], np.ndarray], step: float, noise: float = 0) 
     rounding = (4 * EPS * np.maximum(np.abs(high), np.abs(low)) + noise / 2) / h
     limit = extrapolate((high - low) / (2 * h), rounding)
     return limit.value, limit.error
-
-
-def agrees(
-    claim: np.ndarray, f: Callable[[float], np.ndarray], step: float, noise: float = 0, multiple: float = 10
-) -> str:
-    """An empty text if ``claim`` is f'(0) to within a small multiple of the error estimate, else what is wrong."""
-    value, error = derivative(f, step, noise)
-    claim = np.asarray(claim, np.float64)
-    if claim.shape != value.shape:
-        return f"claimed shape {claim.shape}, but f has shape {value.shape}"
-    off = ~(np.abs(claim - value) <= multiple * error)
-    if not off.any():
-        return ""
-    return f"claimed {claim[off][:4]}, differences give {value[off][:4]} ± {error[off][:4]}"

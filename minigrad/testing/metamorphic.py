@@ -10,7 +10,7 @@ first axis of the inputs, must be independent. :func:`check_network` runs them a
 >>> flipped_signs(net)
 >>> scaled_units(net)
 Traceback (most recent call last):
-minigrad.testing.metamorphic.NotApplicableError: no hidden layer of relu, leaky_relu, abs, neg or nothing
+minigrad.testing.bits.NotApplicableError: no hidden layer of relu, leaky_relu, abs, neg or nothing
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from minigrad.ops.loss import mse_loss
 from minigrad.ops.reduction import softmax
 from minigrad.ops.update import assign
 from minigrad.optim import SGD, Adam, Optimizer
+from minigrad.testing.bits import NotApplicableError, attempt
 from minigrad.testing.report import Property, Report
 from minigrad.testing.units import (
     Hidden,
@@ -54,10 +55,6 @@ Make = Callable[[Sequence[Tensor]], Optimizer]
 ODD = ("tanh", "sin", "erf", "neg")
 HOMOGENEOUS = ("relu", "leaky_relu", "abs", "neg")
 BATCH = 11  # rows of the inputs that are drawn where none are given
-
-
-class NotApplicableError(ValueError):
-    """This property says nothing about this network, for the reason given."""
 
 
 def check_network(
@@ -102,20 +99,14 @@ def check_network(
         if noisy and check not in WITH_DROPOUT:
             found.append(Property(name, "n/a", "dropout tells positions apart: check net.eval()"))
             continue
-        runs = [functools.partial(check, net, x, seed=s, **options) for s in range(seed, seed + examples)]
-        found.append(_tried(name, runs))
+        found.append(attempt(name, functools.partial(_each, check, net, x, range(seed, seed + examples), options)))
     return Report(type(net).__name__, found)
 
 
-def _tried(name: str, runs: Sequence[Callable[[], None]]) -> Property:
-    for done, run in enumerate(runs):
-        try:
-            run()
-        except NotApplicableError as reason:
-            return Property(name, "n/a", str(reason), done)
-        except AssertionError as error:
-            return Property(name, "fail", str(error), done + 1)
-    return Property(name, "pass", examples=len(runs))
+def _each(check: Callable[..., None], net: Module, x: Any, seeds: Sequence[int], options: dict[str, Any]) -> int:
+    for seed in seeds:
+        check(net, x, seed=seed, **options)
+    return len(seeds)
 
 
 # What they have in common

@@ -18,7 +18,7 @@ from minigrad.kernels import jit
 from minigrad.nn.module import Module
 from minigrad.ops.update import assign
 from minigrad.optim import SGD, Adam, Optimizer
-from minigrad.testing.bits import LAYOUTS, Array, Unfit, attempt, need, same
+from minigrad.testing.bits import LAYOUTS, Array, NotApplicableError, attempt, need, same
 from minigrad.testing.gradcheck import gradcheck
 from minigrad.testing.report import Property, Report
 
@@ -104,7 +104,7 @@ def _train(s: _Subject, m: Module, steps: int = 3, make: Callable[..., Optimizer
     """The outputs of some steps of training towards a fixed target, before each."""
     parameters = list(m.parameters())
     if not parameters:
-        raise Unfit("it has no parameters")
+        raise NotApplicableError("it has no parameters")
     opt = make(parameters) if make else SGD(parameters, lr=0.05, momentum=0.5)
     outs = []
     for _ in range(steps):
@@ -147,7 +147,7 @@ def _parameters(s: _Subject) -> None:
     m = s.make()
     out = _out(m, s.inputs)
     if out.node is None:
-        raise Unfit("the output depends on no leaf")
+        raise NotApplicableError("the output depends on no leaf")
     known = {p.node for p in m.parameters()}
     for leaf in Tape.of(out):
         need(
@@ -161,7 +161,7 @@ def _power(s: _Subject) -> None:
     """Every parameter has a gradient that is not zero everywhere: it has an influence, and can learn."""
     m = s.make()
     if not list(m.parameters()):
-        raise Unfit("it has no parameters")
+        raise NotApplicableError("it has no parameters")
     _, gradients = _pull(s, m, s.inputs)
     for name, p in m.named_parameters():
         need(not p.size or gradients[name].any(), f"the gradient of {name} is zero: it has no influence on the output")
@@ -183,7 +183,7 @@ def _pure(s: _Subject) -> None:
 def _gradients(s: _Subject, order: Literal[1, 2]) -> None:
     """gradcheck, in evaluation, and in training where the output is not random."""
     if not s.dtype and not any(a.dtype.kind == "f" for a in s.inputs):
-        raise Unfit("there is nothing to differentiate by")
+        raise NotApplicableError("there is nothing to differentiate by")
     for training in (False, True):
         m = s.make(training)
         if training and not np.array_equal(_out(m, s.inputs).data, _out(m, s.inputs).data):
@@ -192,7 +192,7 @@ def _gradients(s: _Subject, order: Literal[1, 2]) -> None:
         if report.verdict == "wrong":
             need(False, f"{report}{' (in training)' if training else ''}")
         if not report:
-            raise Unfit(f"it cannot be judged at these inputs: {report.verdict}: {report.sentence}")
+            raise NotApplicableError(f"it cannot be judged at these inputs: {report.verdict}: {report.sentence}")
 
 
 def _modes(s: _Subject) -> None:
@@ -247,7 +247,7 @@ def _dtypes(s: _Subject) -> None:
         m = s.make().astype(dtype)
         inputs = [a.astype(dtype) if a.dtype.kind == "f" else a for a in s.inputs]
         if not s.dtype and all(a.dtype.kind != "f" for a in inputs):
-            raise Unfit("neither inputs nor parameters are floats")
+            raise NotApplicableError("neither inputs nor parameters are floats")
         outs[dtype], gradients = _pull(s, m, inputs)
         need(outs[dtype].dtype == dtype, f"the output is {outs[dtype].dtype} for inputs and parameters of {dtype}")
         for name, a in m.state_dict().items():
@@ -283,7 +283,7 @@ def _precise(s: _Subject) -> None:
 def _layouts(s: _Subject) -> None:
     """The same bits for every memory layout of the inputs."""
     if not s.inputs:
-        raise Unfit("it has no inputs")
+        raise NotApplicableError("it has no inputs")
     m = s.make()
     out, gradients = _pull(s, m, s.inputs)
     for layout, change in LAYOUTS.items():
@@ -295,13 +295,13 @@ def _layouts(s: _Subject) -> None:
 def _rows(s: _Subject) -> None:
     """In evaluation, rows of the batch do not know of each other: f(x)[i] is f(x[i:i+1])."""
     if not s.rows:
-        raise Unfit("its rows may know of each other, says rows=False")
+        raise NotApplicableError("its rows may know of each other, says rows=False")
     m = s.make()
     out = _out(m, s.inputs).data
     n = out.shape[0] if out.ndim else 0
     whole = [a.ndim > 0 and a.shape[0] == n for a in s.inputs]
     if n < 2 or not any(whole):
-        raise Unfit("the first axes of output and inputs are no batch of several rows")
+        raise NotApplicableError("the first axes of output and inputs are no batch of several rows")
     for i in range(n):
         alone = [a[i : i + 1] if w else a for a, w in zip(s.inputs, whole, strict=True)]
         same(_out(m, alone).data, out[i : i + 1], f"row {i} alone")
@@ -379,7 +379,7 @@ def _identified(node: Node, known: list[Any]) -> Iterator[tuple[Any, Any]]:
 
 def _groups(s: _Subject) -> list[list[tuple[str, int]]]:
     if not (found := hidden(s.make(), s.inputs)):
-        raise Unfit("its tape shows no hidden units: linear maps with elementwise ops between them")
+        raise NotApplicableError("its tape shows no hidden units: linear maps with elementwise ops between them")
     return found
 
 
@@ -435,7 +435,7 @@ def _twins(s: _Subject) -> int:
 def _compiled(s: _Subject) -> None:
     """Compiled training, and compiled evaluation after it, give the bits of the eager ones."""
     if not jit.AVAILABLE:
-        raise Unfit("kernels are off (NUMBA_DISABLE_JIT)")
+        raise NotApplicableError("kernels are off (NUMBA_DISABLE_JIT)")
     eager, recorded = s.make(True), s.make(True)
     if parameters := list(recorded.parameters()):
         opt = SGD(parameters, lr=0.05, momentum=0.5)
@@ -460,7 +460,7 @@ def _compiled(s: _Subject) -> None:
         same(run(*s.inputs).data, expected, "the compiled output in evaluation")
 
 
-#: Each raises what is wrong, or Unfit, or returns on how many examples it holds.
+#: Each raises what is wrong, or NotApplicableError, or returns on how many examples it holds.
 CHECKS = MappingProxyType[str, Callable[[_Subject], int | None]](
     {
         "runs": _runs,

@@ -12,7 +12,7 @@ import numpy as np
 from minigrad.compiler import compile
 from minigrad.engine.tensor import Tensor
 from minigrad.kernels import jit
-from minigrad.testing.bits import Array, Unfit, attempt, need, same
+from minigrad.testing.bits import Array, NotApplicableError, attempt, need, same
 from minigrad.testing.report import Property, Report
 
 Factory = Callable[[Sequence[Tensor]], Any]
@@ -172,7 +172,7 @@ def _lr(t: _Task) -> None:
     """lr is read at every step: another one gives another step, and 0 none."""
     parameters, opt = t.make()
     if not isinstance(getattr(opt, "lr", None), float):
-        raise Unfit("it has no attribute lr that is a number")
+        raise NotApplicableError("it has no attribute lr that is a number")
     before = t.run(parameters, opt, t.gradients[:2])
     kept = opt.lr
     opt.lr = 0.0
@@ -191,7 +191,7 @@ def _state(t: _Task) -> None:
     """A new optimizer with another's state_dict continues with the same bits; the state_dict is a copy."""
     parameters, opt = t.make()
     if not hasattr(opt, "state_dict") or not hasattr(opt, "load_state_dict"):
-        raise Unfit("it has no state_dict and load_state_dict")
+        raise NotApplicableError("it has no state_dict and load_state_dict")
     middle = t.run(parameters, opt, t.gradients[:STEPS])
     state = opt.state_dict()
     kept = {name: np.array(a) for name, a in state.items()}
@@ -207,7 +207,7 @@ def _state(t: _Task) -> None:
 def _scale(t: _Task) -> None:
     """Where the first step is that of a rule which is linear in the gradient, or does not know its scale, all are."""
     if getattr(t.make()[1], "weight_decay", 0):
-        raise Unfit("its weight decay has a scale of its own")
+        raise NotApplicableError("its weight decay has a scale of its own")
 
     def moves(factor: float, steps: int) -> Array:
         zero = [np.zeros_like(a) for a in t.start]
@@ -224,7 +224,7 @@ def _scale(t: _Task) -> None:
         if off(1) <= near:
             need(off(STEPS) <= near, f"the first step is {rule}, but {STEPS} steps are not: {off(STEPS):.2g} off")
             return
-    raise Unfit("the first step is neither linear in the gradient nor independent of its scale")
+    raise NotApplicableError("the first step is neither linear in the gradient nor independent of its scale")
 
 
 def _minimises(t: _Task) -> None:
@@ -246,7 +246,7 @@ def _minimises(t: _Task) -> None:
 def _compiled(t: _Task) -> None:
     """Compiled steps give the bits of the eager ones, also after lr has changed."""
     if not jit.AVAILABLE:
-        raise Unfit("kernels are off (NUMBA_DISABLE_JIT)")
+        raise NotApplicableError("kernels are off (NUMBA_DISABLE_JIT)")
     full = [a for a in t.start if a.size]
     mine, other = t.make(full), t.make(full)
 
@@ -272,7 +272,7 @@ def _compiled(t: _Task) -> None:
             same(a.data, b.data, f"a parameter after compiled step {i}{' (lr has changed)' if i >= STEPS else ''}")
 
 
-#: Each raises what is wrong, or Unfit.
+#: Each raises what is wrong, or NotApplicableError.
 CHECKS = MappingProxyType[str, Callable[[_Task], None]](
     {
         "steps": _steps,

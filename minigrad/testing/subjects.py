@@ -35,7 +35,7 @@ import numpy as np
 from minigrad import init, nn, optim
 from minigrad.engine.op import REGISTRY, Op
 from minigrad.testing import modules, ops, optimizers
-from minigrad.testing.bits import Unfit, sentence
+from minigrad.testing.bits import NotApplicableError, sentence
 from minigrad.testing.initializers import check_initializer
 from minigrad.testing.report import Property
 
@@ -73,7 +73,7 @@ class Subject:
         """The properties one by one, as they are found; whatever the subject raises is found, too."""
         try:
             yield from self.check(PROFILES[profile], seed)
-        except Unfit as why:
+        except NotApplicableError as why:
             yield Property("made", "n/a", str(why))
         except ImportError:  # of Hypothesis: nothing that the subject can help
             raise
@@ -293,6 +293,6 @@ def _takes(kind: type, *args: Any, **named: Any) -> bool:
 
 def _unmade(kind: str, name: str, path: str) -> Subject:
     def check(profile: Profile, seed: int) -> Iterable[Property]:
-        raise Unfit("it cannot be made without arguments")
+        raise NotApplicableError("it cannot be made without arguments")
 
     return Subject(kind, name, path, check)

@@ -13,6 +13,7 @@ from minigrad.engine.state import mode
 from minigrad.engine.tape import Node, Tape
 from minigrad.engine.tensor import tensor
 from minigrad.nn.module import Module
+from minigrad.nn.twins import first_alike
 from minigrad.ops.activation import dropout
 from minigrad.ops.linalg import linear
 from minigrad.ops.update import assign
@@ -163,10 +164,8 @@ def count_classes(net: Module, optimizer: Optimizer | None, layers: Sequence[Hid
             arrays[name].append(array)
     counts = []
     for layer in layers:
-        rows = [np.moveaxis(a, axis, 0).reshape(layer.size, -1) for name, axis in layer.slices for a in arrays[name]]
-        units = np.concatenate(rows, axis=1) + 0.0  # −0 is 0
-        units[np.isnan(units)] = np.nan
-        counts.append(len({unit.tobytes() for unit in units}))
+        rows = [np.moveaxis(a, axis, 0) for name, axis in layer.slices for a in arrays[name]]
+        counts.append(len(set(first_alike(*rows))))
     return counts
 
 

@@ -13,7 +13,8 @@ from hypothesis.statistics import collector
 import minigrad as mg
 from minigrad import init, nn, optim, testing
 from minigrad.testing import strategies as mst
-from minigrad.testing.strategies.arrays import GAP, SPECIALS
+from minigrad.testing.samples import GAP
+from minigrad.testing.strategies.arrays import SPECIALS
 from minigrad.testing.strategies.programs import drawable
 
 PATIENT = timedelta(seconds=20)  # see test_metamorphic

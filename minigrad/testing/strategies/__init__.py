@@ -8,8 +8,8 @@ try:
 except ImportError:
     raise ImportError("minigrad.testing.strategies needs Hypothesis: pip install hypothesis") from None
 
+from minigrad.testing.bits import LAYOUTS
 from minigrad.testing.strategies.arrays import (
-    LAYOUTS,
     arrays,
     broadcastable_shapes,
     layouts,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +12,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from minigrad.engine.shapes import Domain, reals
 from minigrad.engine.tensor import Tensor, from_numpy
+from minigrad.testing.bits import LAYOUTS
+from minigrad.testing.samples import GAP
 
 Array = NDArray[Any]
 Draw = Callable[[st.SearchStrategy[Any]], Any]
@@ -20,36 +21,8 @@ Shape = tuple[int, ...]
 #: Where in a domain: away from kinks and ties, anywhere, at them, or at special values whatever the domain.
 Aim = Literal["smooth", "anywhere", "kinks", "specials"]
 
-GAP = 0.05  # how far smooth values stay from kinks
 SMALL = 16  # elements; of larger arrays a seed is drawn, not the elements
 SPECIALS = (0.0, -0.0, 1.0, -1.5, np.inf, -np.inf, np.nan, 1e-40, 1e18, -1e18)
-
-
-def _strided(a: Array) -> Array:
-    wide = np.zeros([2 * n + 1 for n in a.shape], a.dtype)
-    places: Any = (..., *[slice(1, None, 2)] * a.ndim)
-    wide[places] = a
-    return np.asarray(wide[places])
-
-
-def _read_only(a: Array) -> Array:
-    frozen = a.copy()
-    frozen.flags.writeable = False
-    return frozen
-
-
-#: Copies of an array whose memory lies otherwise.
-LAYOUTS = MappingProxyType[str, Callable[[Array], Array]](
-    {
-        "C": lambda a: np.array(a, order="C"),
-        "Fortran": lambda a: np.asfortranarray(a).reshape(a.shape),
-        "strided": _strided,
-        "reversed": lambda a: np.asarray(np.flip(np.flip(a).copy())),
-        "read-only": _read_only,
-        "broadcast": lambda a: np.asarray(np.broadcast_to(a, (2, *a.shape))[1, ...]),
-        "unaligned": lambda a: np.frombuffer(b"0" + a.tobytes(), a.dtype, offset=1).reshape(a.shape),
-    }
-)
 
 
 def layouts() -> st.SearchStrategy[str]:

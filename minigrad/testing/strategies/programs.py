@@ -16,7 +16,8 @@ from minigrad.engine.shapes import Domain, reals
 from minigrad.engine.tensor import Tensor, from_numpy
 from minigrad.ops.arithmetic import add, mul
 from minigrad.ops.broadcast import sum as total
-from minigrad.testing.strategies.arrays import GAP, Draw, Shape, _distinct, arrays
+from minigrad.testing.samples import GAP
+from minigrad.testing.strategies.arrays import Draw, Shape, _distinct, arrays
 
 Array = NDArray[Any]
 LARGEST = 256  # elements of a value
