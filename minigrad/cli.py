@@ -485,7 +485,7 @@ def _explore(options: argparse.Namespace) -> None:
     except SystemExit as end:
         if end.code:
             raise UserError(f"{script} ended with exit status {end.code}; nothing was written") from None
-    except Exception:
+    except Exception:  # the script's own, shown whole
         traceback.print_exc()
         raise UserError(f"{script} raised an error; nothing was written") from None
     finally:
@@ -543,11 +543,9 @@ def _check(options: argparse.Namespace) -> int:
                 done.append(results.checked(subject, options.profile, options.seed))
                 advance(len(done))
         if "json" in places:
-            checkpoint.replace(
-                places["json"], results.to_json(done, options.profile, options.seed).encode(errors="backslashreplace")
-            )
+            checkpoint.replace(places["json"], results.to_json(done, options.profile, options.seed))
         if "junit" in places:
-            checkpoint.replace(places["junit"], results.to_junit(done).encode())
+            checkpoint.replace(places["junit"], results.to_junit(done))
     except (subjects.CollectError, checkpoint.CheckpointError, ImportError, OSError) as error:
         options.parser.error(" ".join(str(error).split()))
     table = Table("", "property", "examples", "verdict", "", box=None, pad_edge=False)

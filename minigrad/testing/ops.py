@@ -33,8 +33,13 @@ def check_op(op: Op | str, examples: int = 20, seed: int = 0) -> Report:
     >>> bool(check_op(mg.tanh, examples=4))
     True
     """
+    return report(op, examples, seed)
+
+
+def report(op: Op | str, examples: int, seed: int, only: str | None = None) -> Report:
+    """What :func:`check_op` reports, or of it only the property of this name."""
     op = _found(op)
-    return Report(f"{op.name}: {op.formula}", tuple(properties(op, examples, seed)))
+    return Report(f"{op.name}: {op.formula}", tuple(properties(op, examples, seed, only=only)))
 
 
 def _found(op: Op | str) -> Op:
@@ -48,8 +53,13 @@ def _found(op: Op | str) -> Op:
     return op
 
 
-def properties(op: Op, examples: int = 20, seed: int = 0, shrink: bool = True) -> Iterator[Property]:
-    """The properties of :func:`check_op` one by one, as they are found; ``shrink=False``: not the least example."""
+def properties(
+    op: Op, examples: int = 20, seed: int = 0, shrink: bool = True, only: str | None = None
+) -> Iterator[Property]:
+    """The properties of :func:`check_op`, or the one of this name, one by one, as they are found.
+
+    ``shrink=False``: a counterexample need not be the least one.
+    """
     try:
         import hypothesis
     except ImportError:
@@ -72,9 +82,10 @@ def properties(op: Op, examples: int = 20, seed: int = 0, shrink: bool = True) -
         verbosity=hypothesis.Verbosity.quiet,
     )
     for name in (*LAWS, "power"):
-        with np.errstate(all="ignore"):  # formulas may meet zeros and infinities; what they give is what counts
-            found = check(op, name, how, seed) if name in LAWS else power(op, how, seed)
-        yield found
+        if only in (None, name):
+            with np.errstate(all="ignore"):  # formulas may meet zeros and infinities; what they give is what counts
+                found = check(op, name, how, seed) if name in LAWS else power(op, how, seed)
+            yield found
 
 
 def check(op: Op, law: str, how: hypothesis.settings, seed: int | None = None) -> Property:

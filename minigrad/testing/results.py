@@ -42,20 +42,21 @@ def failures(results: Iterable[Result]) -> list[tuple[Subject, Property]]:
     return [(r.subject, p) for r in results for p in r.properties if p.verdict == "fail"]
 
 
-def to_json(results: Sequence[Result], profile: str, seed: int) -> str:
+def to_json(results: Sequence[Result], profile: str, seed: int) -> bytes:
     """An object: profile, seed, passed, and subjects: kind, name, source, and properties with the fields of Property.
 
-    The same seed gives the same text.
+    The same seed gives the same bytes, in UTF-8.
     """
     subjects = [
         {"kind": s.kind, "name": s.name, "source": s.source, "properties": [p._asdict() for p in properties]}
         for s, properties, _ in results
     ]
     whole = {"profile": profile, "seed": seed, "passed": not failures(results), "subjects": subjects}
-    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+    # a lone surrogate has no UTF-8, but JSON escapes are Python's
+    return (json.dumps(whole, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
 
 
-def to_junit(results: Sequence[Result]) -> str:
+def to_junit(results: Sequence[Result]) -> bytes:
     """A testsuite for each subject, a testcase for each property, skipped where it does not apply."""
     root = ElementTree.Element("testsuites", name="minigrad check")
     for s, properties, seconds in results:
@@ -73,7 +74,8 @@ def to_junit(results: Sequence[Result]) -> str:
             elif p.verdict == "n/a":
                 ElementTree.SubElement(case, "skipped", message=detail)
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode", xml_declaration=False) + "\n"
+    text: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return text + b"\n"
 
 
 def _legal(text: str) -> str:

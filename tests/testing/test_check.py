@@ -11,6 +11,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import cli, init, nn, optim
+from minigrad.kernels import jit
 from minigrad.testing import results, subjects
 from minigrad.testing.report import Property
 from minigrad.testing.subjects import Subject, collect
@@ -118,6 +119,7 @@ class _Hidden(nn.Module):
     pass
 
 sized = again = Sized(2)
+Base = nn.Sequential
 
 class Fresh(optim.SGD):
     def __init__(self, params, lr):
@@ -173,8 +175,8 @@ def test_what_a_file_defines(write):
 
 
 def test_a_module_that_does_not_take_what_was_guessed_says_how_to_give_inputs(write):
-    text = "from minigrad import nn\nclass Wide(nn.Module):\n    def forward(self, x, y):\n        return x[:, 9] + y\n"
-    (found,) = collect([write(text)])[0].properties()
+    text = "class Wide(nn.Module):\n    def forward(self, x, y, scale=1.0):\n        return x[:, 9] + y\n"
+    (found,) = collect([write("from minigrad import nn\n" + text)])[0].properties()
     assert (found.name, found.verdict) == ("runs", "fail")
     assert found.detail.endswith(
         "called with 2 of normal numbers of shape (5, 4): an attribute example_inputs = (x,) says others"
@@ -200,9 +202,10 @@ def test_a_law_of_ones_own_is_tested(write):
 
 
 def test_a_file_twice_and_two_names(write):
-    name = write(MENDED)
+    name = write(MENDED + "\nwith open('ran', 'a') as file:\n    file.write('once')\n")
     assert len(collect([name, name, "tanh", "tanh"])) == 2
-    assert len(collect([name])) == 1, "a file that is imported already is not run again"
+    assert len(collect([name])) == 1
+    assert Path("ran").read_text() == "once", "a file that is imported already is not run again"
 
 
 @pytest.mark.parametrize(
@@ -273,6 +276,17 @@ def test_a_subtle_bug_is_found_with_a_counterexample_and_the_mended_file_passes(
     assert "fails by" not in out
 
 
+@pytest.mark.skipif(not jit.AVAILABLE, reason="the README shows the numbers of kernels")
+def test_the_readme_shows_this_file_and_what_is_found(capsys, write):
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    assert f"```python{NORM}```" in readme
+    _, out, _ = run(capsys, write(NORM, "my_ops"))
+    shown = readme.partition("```text\nop rms_norm")[2].partition("```")[0]
+    plain = [re.sub(r"± \S+", "±", text) for text in (shown, out)]
+    assert len(shown.splitlines()) == 4
+    assert plain[0] in plain[1]
+
+
 def test_the_table(capsys, write):
     status, out, _ = run(capsys, "Identity", "zeros", "tanh", "Tanh")
     assert status == 0
@@ -293,6 +307,13 @@ def test_the_same_seed_writes_the_same_json(capsys, write):
     assert a == b
     assert json.loads(a)["seed"] == 5
     assert a != c
+
+
+def test_seed_and_profile_reach_check_op(monkeypatch):
+    asked = []
+    monkeypatch.setattr("minigrad.testing.ops.properties", lambda *how: asked.append(how) or [])
+    assert list(collect(["tanh"])[0].properties("ci", 7)) == []
+    assert asked == [(mg.tanh, 100, 7)]
 
 
 def test_profiles_try_more():
@@ -338,8 +359,7 @@ def strange(detail):
 
 @pytest.mark.parametrize("detail", ["a\x00b\x1b[0m", "lone \udc80", "<&>\"'", "ȳ → x̄\nsecond line", "\ufffe"])
 def test_whatever_a_failure_says_can_be_read_back(detail):
-    text = results.to_junit(strange(detail)).encode()
-    suite = ElementTree.fromstring(text)[0]
+    suite = ElementTree.fromstring(results.to_junit(strange(detail)))[0]
     assert suite.attrib == {
         "name": "op a<b (x.py)", "tests": "2", "failures": "1", "skipped": "1", "errors": "0", "time": "2.000",
     }  # fmt: skip
@@ -349,7 +369,7 @@ def test_whatever_a_failure_says_can_be_read_back(detail):
     assert (failed[0].text == detail) == plain
     assert failed[0].attrib["message"] == failed[0].text.splitlines()[0]
     assert skipped[0].tag == "skipped"
-    whole = json.loads(results.to_json(strange(detail), "quick", 0).encode(errors="backslashreplace"))
+    whole = json.loads(results.to_json(strange(detail), "quick", 0))
     assert whole["subjects"][0]["properties"][0]["detail"] == detail
 
 
