@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,20 @@ FEWEST = 8  # a glob that finds nothing would pass
 each = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 
 
-def run(path, folder):
+def run(folder, *arguments):
     # a process: an op that an example declares must not stay in this one's registry
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-X", "utf8", "-W", "error", str(path)]
+    command = [sys.executable, "-X", "utf8", "-W", "error", *map(str, arguments)]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=120)
+
+
+@pytest.fixture(scope="module")
+def runs(request, tmp_path_factory):
+    """For each chosen example its folder and the future of its run: two run at a time, ahead of their tests."""
+    tests = [item for item in request.session.items if item.function is test_it_runs]
+    with ThreadPoolExecutor(2) as pool:
+        folders = {item.callspec.params["path"]: tmp_path_factory.mktemp("example") for item in tests}
+        yield {path: (folder, pool.submit(run, folder, path)) for path, folder in folders.items()}
 
 
 def outside(source):
@@ -39,12 +49,13 @@ def test_they_are_found():
 
 
 @each
-def test_it_runs(path, tmp_path):
-    done = run(path, tmp_path)
+def test_it_runs(path, runs):
+    folder, future = runs[path]
+    done = future.result()
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert done.stdout.strip()
-    assert not list(tmp_path.iterdir()), "an example leaves nothing behind"
+    assert not list(folder.iterdir()), "an example leaves nothing behind"
     # the lines of a printed tape or program end with a place in a file, and are wider
     assert not [x for x in done.stdout.splitlines() if len(x) > 100 and not re.search(r"\.py:\d+$|^%", x)]
 
@@ -81,9 +92,7 @@ FAST = {"custom_op", "mlp"}
     [pytest.param(path, id=path.stem, marks=() if path.stem in FAST else pytest.mark.intense) for path in EXAMPLES],
 )
 def test_its_tapes_come_back_from_json_with_their_bits(path, tmp_path):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-X", "utf8", "-c", REPLAY, str(path)]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", timeout=120)
+    done = run(tmp_path, "-c", REPLAY, path)
     assert done.returncode == 0, done.stderr
     if "backward()" in path.read_text(encoding="utf-8"):
         assert re.search(r"tapes: \[\d", done.stdout), "no tape was seen"
@@ -110,4 +119,4 @@ def test_private_use_is_seen(source):
 def test_a_failing_example_is_seen(source, tmp_path):
     example = tmp_path / "example.py"
     example.write_text(source, encoding="utf-8")
-    assert run(example, tmp_path).returncode != 0
+    assert run(tmp_path, example).returncode != 0

@@ -1,6 +1,7 @@
 """The rules of the house, read from the syntax trees. Each check is tried on planted violations as well."""
 
 import ast
+import functools
 import re
 import subprocess
 from pathlib import Path, PurePosixPath
@@ -45,6 +46,9 @@ DECORATORS = {"njit", "jit", "cfunc", "vectorize", "guvectorize", "stencil", "ji
 ENTRIES = {"pyproject.toml", "minigrad", "tests", "examples", "bench", "README.md", "LICENSE"}
 
 
+parse = functools.cache(ast.parse)
+
+
 def room(path):
     """'engine' for minigrad/engine/op.py, 'cli' for minigrad/cli.py, None for the top of the package."""
     name = PurePosixPath(path).parts[1].removesuffix(".py")
@@ -54,7 +58,7 @@ def room(path):
 def imports(path, source):
     """(line, dotted name) of everything that a file imports, relative names resolved, wherever the import stands."""
     package = PurePosixPath(path).parent.parts
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parse(source)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -108,7 +112,7 @@ def is_mutable(node):
 
 
 def mutable_state(path, source):
-    tree = ast.parse(source)
+    tree = parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Global):
             yield f"{path}:{node.lineno}: global {', '.join(node.names)}"
@@ -129,7 +133,7 @@ def mutable_state(path, source):
 def numba_flags(path, source):
     if path == "minigrad/kernels/jit.py":
         return
-    tree = ast.parse(source)
+    tree = parse(source)
     aliases = {
         alias.asname or alias.name.partition(".")[0]
         for node in ast.walk(tree)

@@ -301,12 +301,11 @@ def test_the_table(capsys, write):
 
 def test_the_same_seed_writes_the_same_json(capsys, write):
     name = write(NORM)
-    for file, seed in (("a", "5"), ("b", "5"), ("c", "6")):
-        run(capsys, name, "zeros", "--seed", seed, "--json", file)
-    a, b, c = (Path(file).read_text("utf-8") for file in "abc")
+    for file in "ab":
+        run(capsys, name, "zeros", "--seed", "5", "--json", file)
+    a, b = (Path(file).read_text("utf-8") for file in "ab")
     assert a == b
     assert json.loads(a)["seed"] == 5
-    assert a != c
 
 
 def test_seed_and_profile_reach_check_op(monkeypatch):
@@ -317,8 +316,8 @@ def test_seed_and_profile_reach_check_op(monkeypatch):
 
 
 def test_profiles_try_more():
-    tanh, normal, adam = collect(["tanh"])[0], collect(["normal"])[0], collect(["Adam"])[0]
-    for subject in (tanh, normal, adam):
+    sign, normal, adam = collect(["sign"])[0], collect(["normal"])[0], collect(["Adam"])[0]
+    for subject in (sign, normal, adam):
         counts = [sum(p.examples for p in subject.properties(profile)) for profile in ("quick", "ci")]
         assert counts[1] > 1.5 * counts[0]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from minigrad import REGISTRY, testing
+from minigrad.kernels import jit
 from minigrad.testing import plugin
 from minigrad.testing.laws import LAWS
 
@@ -167,7 +168,7 @@ def test_a_copy_outside_the_package_is_idle_unless_used(pytester):
     assert pytester.runpytest_subprocess(*options, "test_idle.py").parseoutcomes() == {"passed": 1}
 
 
-def test_the_entry_point_loads_the_copy(pytester):
+def test_the_entry_point_loads_the_copy(pytester, monkeypatch):
     """And -p with the module's name is the same plugin, not a second one."""
     points = [p for p in importlib.metadata.entry_points(group="pytest11") if p.name == "minigrad.testing.plugin"]
     if not points:
@@ -176,6 +177,8 @@ def test_the_entry_point_loads_the_copy(pytester):
     installed = Path(points[0].load().__file__)
     assert installed.read_text("utf-8") == Path(plugin.__file__).read_text("utf-8"), "install minigrad again"
     pytester.makepyfile(test_idle=IDLE, test_ops=RIGHT + TESTS)
+    if cache := jit.AVAILABLE and jit.cache_directory():  # pytester moves the home, where else it would be
+        monkeypatch.setenv("NUMBA_CACHE_DIR", str(cache.parents[1]))
     assert pytester.runpytest_subprocess("test_idle.py").parseoutcomes() == {"passed": 1}
     outcomes = pytester.runpytest_subprocess("test_ops.py", "-p", "minigrad.testing.plugin").parseoutcomes()
     assert outcomes["passed"] + outcomes["skipped"] == len(LAWS) + 2

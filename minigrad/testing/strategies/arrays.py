@@ -49,11 +49,12 @@ def shapes(max_dims: int = 3, max_side: int = 5, min_side: int = 0) -> st.Search
 def broadcastable_shapes(
     count: int, max_dims: int = 3, max_side: int = 5, min_side: int = 0
 ) -> st.SearchStrategy[tuple[Shape, ...]]:
-    """``count`` shapes that broadcast together.
+    """``count`` shapes that broadcast together, such as (2, 1), () and (4,).
 
     >>> from hypothesis import find
-    >>> find(broadcastable_shapes(2), lambda pair: len(pair[0]) != len(pair[1]) and max(pair[0], default=0) > 1)
-    ((2,), ())
+    >>> a, b = find(broadcastable_shapes(2), lambda pair: len(pair[0]) < len(pair[1]))
+    >>> len(np.broadcast_shapes(a, b)) == len(b)
+    True
     """
     found = hnp.mutually_broadcastable_shapes(num_shapes=count, max_dims=max_dims, max_side=max_side, min_side=min_side)
     return found.map(lambda result: result.input_shapes)
