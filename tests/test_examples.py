@@ -27,7 +27,7 @@ def run(folder, *arguments):
 @pytest.fixture(scope="module")
 def runs(request, tmp_path_factory):
     """For each chosen example its folder and the future of its run: two run at a time, ahead of their tests."""
-    tests = [item for item in request.session.items if item.function is test_it_runs]
+    tests = [item for item in request.session.items if getattr(item, "function", None) is test_it_runs]
     with ThreadPoolExecutor(2) as pool:
         folders = {item.callspec.params["path"]: tmp_path_factory.mktemp("example") for item in tests}
         yield {path: (folder, pool.submit(run, folder, path)) for path, folder in folders.items()}

@@ -221,8 +221,7 @@ class _Problem:
             inputs[i] = leaves[-1]
         for p, a in zip(self.parameters, self.at[len(self.places) :], strict=True):
             p.requires_grad_(record).data = a.copy()
-        with mode(grad=True):
-            out = self.f(*[a if isinstance(a, Tensor) else Tensor(a) for a in inputs])
+        out = self.f(*[a if isinstance(a, Tensor) else Tensor(a) for a in inputs])
         if not isinstance(out, Tensor):
             raise TypeError(f"gradcheck: f must return a tensor, got {type(out).__name__}; for arrays give gradient=")
         leaves += self.parameters
@@ -291,7 +290,7 @@ def _flat(parts: Sequence[Any]) -> Array:
 
 def _judge(problem: _Problem, order: int) -> GradientReport:
     """The verdict for f, or for its gradient along one random cotangent (order 2)."""
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), mode(grad=True):
         try:
             return _Judgement(problem, order).report()
         except _Written as what:
