@@ -1,8 +1,8 @@
 """What lab.watch costs an eager training run, 784-256-256-10, batch 256, SGD: python bench/watch.py [--every N]
 
-Runs of 50 steps with and without take turns, in each of 5 fresh processes; a figure is the median over the runs of a
-process, a ratio that of two such medians, and the interval its smallest and largest value over the processes. Before
-anything is timed, both must have trained to the same bits, and the watch must have seen what it should.
+Runs of 300 steps with and without take turns, in each of 5 fresh processes. A step's time is its median over the runs
+of a process, a run's the mean over its steps; a ratio is that of two such means, and the interval its smallest and
+largest value over the processes. Both must train to the same bits, and the watch must have seen what it should.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 import minigrad as mg
 from minigrad import lab, nn, optim
 
-PROCESSES, ROUNDS, STEPS = 5, 12, 50
+PROCESSES, ROUNDS, STEPS = 5, 8, 300
 
 
 def made():
@@ -32,32 +32,36 @@ def made():
 
 
 def train(net, opt, x, y, every):
-    """Seconds for STEPS steps, and what was seen."""
-    start = time.perf_counter()
+    """Milliseconds of each of STEPS steps, and what was seen."""
+    times = [time.perf_counter()]
     with lab.watch(net, every=every) if every else contextlib.nullcontext() as seen:
         for _ in range(STEPS):
             loss = mg.cross_entropy(net(x), y)
             opt.zero_grad()
             loss.backward()
             opt.step()
-    return time.perf_counter() - start, seen
+            times.append(time.perf_counter())
+    return np.diff(times) * 1e3, seen
 
 
 def measure(every):
-    """Median milliseconds of a step of one process, without and with."""
+    """Milliseconds of a step of one process, without and with."""
     rng = np.random.default_rng(0)
     x, y = mg.tensor(rng.normal(size=(256, 784)).astype("f4")), rng.integers(0, 10, 256)
-    sides = {0: made(), every: made()}
+    net, opt = made()
+    begin = {name: array.copy() for name, array in net.state_dict().items()}
     times = {0: [], every: []}
     gc.collect()
-    for _ in range(ROUNDS):
-        for side, (net, opt) in sides.items():
-            seconds, seen = train(net, opt, x, y, side)
-            times[side].append(seconds * 1e3 / STEPS)
-    a, b = [net.state_dict() for net, _ in sides.values()]
-    assert all(a[name].tobytes() == b[name].tobytes() for name in a), "watching has changed a bit"
-    assert len(seen.records) == 5 * -(-STEPS // every), "an op was not seen"
-    return [statistics.median(times[side][1:]) for side in (0, every)]
+    for i in range(ROUNDS):
+        ends = {}
+        for side in sorted(times, reverse=bool(i % 2)):  # the same arrays on both sides: their places cost time, too
+            net.load_state_dict(begin)
+            steps, seen = train(net, opt, x, y, side)
+            times[side].append(steps)
+            ends[side] = {name: array.tobytes() for name, array in net.state_dict().items()}
+            assert not side or len(seen.records) == 5 * -(-STEPS // every), "an op was not seen"
+        assert ends[0] == ends[every], "watching has changed a bit"
+    return [float(np.median(times[side][1:], axis=0).mean()) for side in (0, every)]
 
 
 def main(argv=None):

@@ -52,8 +52,8 @@ class Jacobian(NamedTuple):
     ``singular_values`` (samples, min(inputs, outputs)), largest first; those below 1e-16 of the largest are rounding.
     ``mean_square``: of JᵀJ's eigenvalues s². ``spread``: their variance over that squared, a mean over samples, beside
     free probability's (Pennington, Schoenholz & Ganguli 2017, §2.3): 0 where all directions pass alike. ``lyapunov``:
-    for each direction the mean growth of its logarithm per layer, by QR, largest first; −20 and less are directions
-    that relu shuts, but for rounding. Products of random matrices are described by these and not by eigenvalues.
+    for each direction the mean growth of its logarithm per layer, by QR, largest first; −inf where a layer leaves no
+    more of it than rounding, as relu does. Products of random matrices are described by these and not by eigenvalues.
     """
 
     singular_values: Array
@@ -424,7 +424,8 @@ def _singular(ws: Sequence[Array], slopes: Sequence[Array]) -> _Sample:
             if slope is not None:
                 product, frame = slope[:, None] * product, slope[:, None] * frame
             product, (frame, upper) = w @ product, np.linalg.qr(w @ frame)
-            growth += np.log(np.abs(np.diagonal(upper)))
+            size = np.abs(np.diagonal(upper))
+            growth += np.log(np.where(size > kept * np.finfo(size.dtype).eps * size.max(), size, 0.0))
             if top := np.abs(product).max():
                 product, log = product / top, log + math.log(top)
     ratios = [float(len(w) * np.sum((w @ w.T) ** 2) / np.sum(w * w) ** 2) if w.any() else math.nan for w in ws]

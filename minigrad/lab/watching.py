@@ -18,6 +18,7 @@ from minigrad.engine.op import Op
 from minigrad.engine.state import Kernels, Observer, State, current, line_of, mode, observe, user_site
 from minigrad.engine.tensor import Tensor
 from minigrad.init import FUNCTIONS, value_and_slope
+from minigrad.kernels import statistics
 from minigrad.kernels.random import integer
 from minigrad.lab.propagation import LOST
 from minigrad.lab.records import csv_text, save
@@ -140,7 +141,7 @@ class Watch(Observer):
         self._told: set[tuple[str, str]] = set()  # kinds of trouble, and where
         self._changes = -1  # how many had been counted when the parts of the network were looked for
         self._before: dict[str, Array] = {}  # what parameters were when their gradients came, by name
-        self._room: dict[Any, Array] = {}  # memory to compute in: new memory costs more than the arithmetic
+        self._ones: dict[Any, Array] = {}  # cotangents for slopes, by shape and dtype
         self._begin()
 
     def __enter__(self) -> Watch:
@@ -166,7 +167,6 @@ class Watch(Observer):
             self._changes = int(State.changes[0])
             self._modules = {module for _, module in self.net.named_modules()}
             self._parameters = list(self.net.named_parameters())
-        self._writes = [p.cell[0] for _, p in self._parameters]
         self._reached = False  # whether a leaf got a gradient
         self._replayed = 0  # how many steps may have gone by unseen
         if not self._looking:
@@ -177,14 +177,18 @@ class Watch(Observer):
         self._turns: dict[tuple[str, str], int] = {}
         self._nodes: dict[int, _Seen] = {}  # by their sequence number, which no other node ever has
         self._gradients: dict[str, Array] = {}  # by the parameter's name
-        self._sizes: dict[str, tuple[float, float]] = {}  # Σ of squares: of the gradient, of the parameter
+        self._sizes: dict[str, float] = {}  # Σ of the squares of these gradients
+
+    def _counted(self) -> list[int]:
+        """How often each parameter has been written."""
+        return [p.cell[0] for _, p in self._parameters]
 
     def _next(self, quiet: bool = False) -> None:
         """Go on to the next step if this one is over."""
         if not (self._reached or self._replayed):
             return
-        written = [p.cell[0] - before for (_, p), before in zip(self._parameters, self._writes, strict=True)]
-        if not any(written):
+        counted = self._counted()
+        if counted == self._writes:
             return
         new: list[Trouble] = []
         if self._looking:
@@ -194,7 +198,8 @@ class Watch(Observer):
             self._told.update(judged)
             self.records += found
             self.troubles += new
-        self.step += min(max(written), self._replayed) if self._replayed else 1
+        times = max(now - before for now, before in zip(counted, self._writes, strict=True))
+        self.step += min(times, self._replayed) if self._replayed else 1
         self._begin()
         for trouble in () if quiet else new:
             self.report(trouble)
@@ -204,7 +209,8 @@ class Watch(Observer):
     def uses(self, owner: Any) -> None:
         if not isinstance(owner, Module):
             return
-        self._next()
+        if self._reached or self._replayed:
+            self._next()
         if self._looking:
             self._inside = owner in self._modules
             if owner is self.net:
@@ -212,6 +218,8 @@ class Watch(Observer):
 
     def unseen(self, steps: int) -> int:
         self._next()
+        if not self._reached:
+            self._writes = self._counted()
         self._replayed = min(steps, -self.step % self.every)  # 0 where this step is to be looked at
         return self._replayed
 
@@ -226,8 +234,12 @@ class Watch(Observer):
         if not taken and not _is_activation(op):
             return
         with np.errstate(all="ignore"):
-            signal = _signal(out._data, self._room)
-            slope = _slope(op, args, options, out, state.kernels, self._room) if _is_activation(op) else None
+            signal, slope = _signal(out._data), None
+            if _is_activation(op):
+                key = out.shape, out.dtype
+                if key not in self._ones:
+                    self._ones[key] = np.ones(*key)
+                slope = _slope(op, args, options, out, state.kernels, self._ones[key])
         turn = self._turns[state.path, op.name] = self._turns.get((state.path, op.name), 0) + 1
         seen = _Seen(signal, slope or (math.nan, math.nan, True), taken, op.name == "linear")
         self._seen[state.path, op.name if turn == 1 else f"{op.name} {turn}"] = self._nodes[out.node.seq] = seen
@@ -235,21 +247,21 @@ class Watch(Observer):
     def sent(self, node: Any, cotangent: Any, contributions: Any) -> None:
         if node.op is not None:
             if self._looking and node.seq in self._nodes:
-                self._nodes[node.seq].backward = _square(getattr(cotangent, "_data", cotangent))
+                array = getattr(cotangent, "_data", cotangent)
+                self._nodes[node.seq].backward = statistics.square_sum(array) / max(array.size, 1)
             return
         if not self._reached:
             self._reached = True
             if not self._replayed:  # what was written before the first gradient is no update
-                self._writes = [p.cell[0] for _, p in self._parameters]
+                self._writes = self._counted()
         if self._looking and node.seq in self._leaves:
             name, parameter = self._leaves[node.seq]
             self._gradients[name] = g = getattr(cotangent, "_data", cotangent)
             before, now = self._before.get(name), parameter._data
             if before is None or (before.shape, before.dtype) != (now.shape, now.dtype):
-                self._before[name] = before = np.empty_like(now)
+                self._before[name] = before = np.empty(now.shape, now.dtype)
             np.copyto(before, now)
-            with np.errstate(all="ignore"):
-                self._sizes[name] = _square(g) * g.size, _square(before) * before.size
+            self._sizes[name] = statistics.square_sum(g)
 
     # What it means
 
@@ -260,18 +272,17 @@ class Watch(Observer):
             if seen.linear and seen.names:
                 arrays = [self._before[n] for n in seen.names] + [self._gradients[n] for n in seen.names]
                 seen.units = len(arrays[0]), _distinct(arrays)
-        updates, now = {}, dict(self._parameters)
-        for name in self._gradients:  # the last that what was before is needed for, so that its memory can be used
+        changes, now = {}, dict(self._parameters)
+        for name in self._gradients:
             old, new = self._before[name], now[name]._data
-            with np.errstate(all="ignore"):
-                same = new.shape == old.shape
-                updates[name] = _square(np.subtract(new, old, out=old)) * old.size if same else math.nan
+            same = (new.shape, new.dtype) == (old.shape, old.dtype)
+            changes[name] = statistics.change(old, new) if same else (statistics.square_sum(old), math.nan)
         found = []
         for (layer, op), seen in self._seen.items():
             norms, down = [math.nan] * 3, math.nan if seen.backward is None else seen.backward
             if seen.names:
-                gradient, weight = (math.sqrt(sum(self._sizes[name][i] for name in seen.names)) for i in (0, 1))
-                update = math.sqrt(sum(updates[name] for name in seen.names))
+                gradient = math.sqrt(sum(self._sizes[name] for name in seen.names))
+                weight, update = (math.sqrt(sum(changes[name][i] for name in seen.names)) for i in (0, 1))
                 norms = [gradient, weight, update / weight if weight else math.nan]
                 seen.infinite = not math.isfinite(gradient)
             figures = [*seen.signal, seen.saturated, seen.dead, down, *norms]
@@ -416,41 +427,32 @@ def _is_activation(op: Op) -> bool:
     return plain and (op in FUNCTIONS.values() or not op.__module__.startswith("minigrad."))
 
 
-def _signal(y: Array, room: dict[Any, Array]) -> tuple[float, float, float]:
+def _signal(y: Array) -> tuple[float, float, float]:
     """Mean, standard deviation, and the unbiased variance over the batch, averaged over the units (the last axis)."""
     if not y.size:
         return math.nan, math.nan, math.nan
     rows = _rows(y)
-    n, units = rows.shape
-    ones = _ones(room, rows[:, 0])
-    means = (ones @ rows).astype(np.float64) / n
-    second = _square(rows)
-    within = second - _square(means)
-    if not within > 0.1 * second:  # too much is lost in the difference: Chan, Golub & LeVeque 1983, eq. 1.7
-        rest = np.subtract(rows, means, out=_place(room, rows), casting="same_kind")
-        error = (ones @ rest).astype(np.float64) / n
-        means += error
-        within = max(_square(rest) - _square(error), 0.0)
-    mean = float(means.sum()) / units
-    means -= mean
-    return mean, math.sqrt(within + _square(means)), within * n / (n - 1) if n > 1 else math.nan
+    mean, square, between = statistics.moments(rows)
+    within = square - (between + mean * mean)
+    if not within > 1e-6 * square:  # too much is lost in the difference: Chan, Golub & LeVeque 1983, eq. 1.7
+        rest = statistics.moments(rows - rows.mean(0))  # its column means are but rounding
+        within = max(rest.square - (rest.between + rest.mean * rest.mean), 0.0)
+    n = len(rows)
+    return mean, math.sqrt(within + between), within * n / (n - 1) if n > 1 else math.nan
 
 
 def _slope(
-    op: Op, args: Any, options: dict[str, Any], out: Any, kernels: Kernels, room: dict[Any, Array]
+    op: Op, args: Any, options: dict[str, Any], out: Any, kernels: Kernels, ones: Array
 ) -> tuple[float, float, bool] | None:
     """Shares of saturated elements and of dead units, and whether the activation is made of two straight lines."""
     rule, y = op.rules[op.arrays[0]], out._data
-    known = {"g": _ones(room, y), op.arrays[0]: getattr(args[0], "_data", args[0]), op.output: y, **options}
+    known = {"g": ones, op.arrays[0]: getattr(args[0], "_data", args[0]), op.output: y, **options}
     if not y.size or any(name not in known for name in rule.names):
         return None
-    slope = _place(room, _rows(y))
-    np.abs(_rows(rule.run([known[name] for name in rule.names], kernels)), out=slope)
     steepest, straight = _graph(op, tuple(options.items()))
-    flat = slope < 0.01 * steepest if steepest else np.ones(slope.shape, bool)
-    suspects = flat.all(axis=0)
-    dead = np.count_nonzero(~slope[:, suspects].any(axis=0)) if suspects.any() else 0
-    return float(np.count_nonzero(flat) / flat.size), float(dead / slope.shape[1]), straight
+    slope = _rows(rule.run([known[name] for name in rule.names], kernels))
+    flat, dead = statistics.slopes(slope, 0.01 * steepest if steepest else math.inf)
+    return flat / slope.size, dead / slope.shape[1], straight
 
 
 @functools.cache
@@ -467,36 +469,9 @@ def _rows(y: Array) -> Array:
     return y.reshape(-1, y.shape[-1] if y.ndim else 1)
 
 
-def _place(room: dict[Any, Array], like: Array) -> Array:
-    """Memory for an array like this one, which the next call may be given as well."""
-    key = like.shape, like.dtype
-    if key not in room:
-        room[key] = np.empty(like.shape, like.dtype)
-    return room[key]
-
-
-def _ones(room: dict[Any, Array], like: Array) -> Array:
-    key = "ones", like.shape, like.dtype
-    if key not in room:
-        room[key] = np.ones(like.shape, like.dtype)
-    return room[key]
-
-
-def _square(x: Array) -> float:
-    """E[x²]: in x's own dtype where squares neither underflow nor overflow, else in float64."""
-    flat = x.reshape(-1)
-    total = float(np.vdot(flat, flat))
-    if not 1e-24 < total < 1e24 or x.dtype == np.float16:
-        wide = flat.astype(np.float64)
-        total = float(np.vdot(wide, wide))
-    return total / max(x.size, 1)
-
-
 def _distinct(arrays: Sequence[Array]) -> int:
-    """How many rows differ in any number of any of the arrays ; most often one column shows that all do."""
-    rows = [x.reshape(len(x), -1) for x in arrays]
-    if rows[0].shape[1]:
-        column = np.sort(rows[0][:, 0])
-        if not np.count_nonzero(column[1:] == column[:-1]):
-            return len(column)
-    return len(set(first_alike(*rows)))
+    """How many rows differ in any number of any of the arrays; most often biases, or their gradients, all do."""
+    for x in arrays:
+        if x.ndim == 1 and len(set(x.tolist())) == len(x):
+            return len(x)
+    return len(set(first_alike(*arrays)))

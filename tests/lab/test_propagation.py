@@ -493,3 +493,15 @@ def test_lyapunov_exponents(requires):
     result = lab.propagate(net, np.eye(2), jacobian=True)
     assert result.jacobian.lyapunov == pytest.approx([math.log(300), math.log(0.1)], abs=0.03)
     assert "explodes on its way up" in result.verdict
+
+
+def test_directions_that_relu_shuts_do_not_grow():
+    found = lab.propagate(
+        depth=4, width=32, activation="relu", weight_init=init.kaiming_normal(), batch=2, jacobian=True
+    )
+    told = np.isfinite(found.jacobian.lyapunov)
+    assert 0 < np.count_nonzero(told) < 20
+    assert told[0]
+    assert "median -inf" in str(found.jacobian)
+    open_ = lab.propagate(depth=4, width=32, activation="tanh", weight_init=init.lecun_normal(), batch=2, jacobian=True)
+    assert np.isfinite(open_.jacobian.lyapunov).all()
