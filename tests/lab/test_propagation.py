@@ -503,5 +503,5 @@ def test_directions_that_relu_shuts_do_not_grow():
     assert 0 < np.count_nonzero(told) < 20
     assert told[0]
     assert "median -inf" in str(found.jacobian)
-    open_ = lab.propagate(depth=4, width=32, activation="tanh", weight_init=init.lecun_normal(), batch=2, jacobian=True)
+    open_ = lab.propagate(activation="tanh", weight_init=init.lecun_normal(), **size)
     assert np.isfinite(open_.jacobian.lyapunov).all()
