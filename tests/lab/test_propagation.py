@@ -496,9 +496,8 @@ def test_lyapunov_exponents(requires):
 
 
 def test_directions_that_relu_shuts_do_not_grow():
-    found = lab.propagate(
-        depth=4, width=32, activation="relu", weight_init=init.kaiming_normal(), batch=2, jacobian=True
-    )
+    size = {"depth": 4, "width": 32, "batch": 2, "jacobian": True}
+    found = lab.propagate(activation="relu", weight_init=init.kaiming_normal(), **size)
     told = np.isfinite(found.jacobian.lyapunov)
     assert 0 < np.count_nonzero(told) < 20
     assert told[0]
