@@ -125,13 +125,13 @@ def _exp_parts(x: Term) -> tuple[Term, Term, Term]:
 def exp(x: Term) -> Term:
     """e^x."""
     low, high = (-746.0, 710.0) if x.double else (-104.0, 89.0)  # beyond them 0 and inf; NaN passes both
-    clipped = where(x > high, high, where(x < low, low, x))
-    whole, n, r = _exp_parts(clipped)
-    scaled = scalef(r + 1.0, whole)
-    if scaled is not None:
-        return scaled
-    half = n >> 1  # 2^n itself may be subnormal or overflow: one rounding, at the last product
-    return (r + 1.0) * _power_of_two(half, x) * _power_of_two(n - half, x)
+    none = x < low
+    whole, n, r = _exp_parts(where(x > high, high, where(none, 0.0, x)))  # what underflows costs processors ten times
+    result = scalef(r + 1.0, whole)
+    if result is None:
+        half = n >> 1  # 2^n itself may be subnormal or overflow: one rounding, at the last product
+        result = (r + 1.0) * _power_of_two(half, x) * _power_of_two(n - half, x)
+    return where(none, 0.0, result)
 
 
 @formula
