@@ -389,6 +389,10 @@ class sparse(Rule):
         if not (0 <= self.sparsity <= 1 and self.std >= 0):
             raise ValueError(f"sparse: need a sparsity in [0, 1] and std >= 0, got {self}")
 
+    @property
+    def breaks_symmetry(self) -> bool:
+        return self.std > 0 and self.sparsity < 1
+
     def zeros(self, rows: int) -> int:
         """How many elements of a column are 0."""
         return math.ceil(self.sparsity * rows)
