@@ -145,7 +145,7 @@ def test_a_law_with_heavy_tails_does_not_contradict_itself():
     assert [p.verdict for p in report.properties if p.name == "law"] == ["pass"], report
 
 
-@pytest.mark.parametrize(("mean", "variance"), [(0.5, 0.25), (0.56, 0.25), (0.5, 0.26), (0.5, 0.24)])
+@pytest.mark.parametrize(("mean", "variance"), [(0.5, 0.25), (0.6, 0.25), (0.5, 0.26), (0.5, 0.24)])
 def test_a_law_without_a_cdf_is_held_to_mean_and_variance(mean, variance):
     """Elements that depend on each other, as those of a row do."""
     rows = mutant(lambda r, s, i, o: np.broadcast_to(r.integers(0, 2, (s[0], 1)), s))
