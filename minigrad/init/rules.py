@@ -250,7 +250,7 @@ class xavier_normal(_Scaled):
     gain: float = 1.0
 
     def law(self, shape: Shape, fan_in: int, fan_out: int) -> Law:
-        return Normal(0.0, self.gain * _scale(2, fan_in + fan_out))
+        return Normal(0.0, abs(self.gain) * _scale(2, fan_in + fan_out))
 
 
 @dataclass(frozen=True)
@@ -288,8 +288,7 @@ class _Kaiming(_Scaled):
         self._std(1, 1)
 
     def _std(self, fan_in: int, fan_out: int) -> float:
-        slope = self.a if self.nonlinearity == "leaky_relu" else None
-        return gain(self.nonlinearity, slope) * _scale(1, fan_in if self.mode == "fan_in" else fan_out)
+        return gain(self.nonlinearity, self.a) * _scale(1, fan_in if self.mode == "fan_in" else fan_out)
 
 
 @dataclass(frozen=True)
@@ -483,6 +482,8 @@ def draw(
             values = rule(rng, shape, fan_in, fan_out, dtype)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+    if isinstance(values, np.generic):  # NumPy's word for an array without axes
+        values = np.asarray(values)
     if not isinstance(values, np.ndarray):
         raise TypeError(f"{name}: {rule!r} returned {type(values).__name__}, need an array")
     if values.shape != shape:

@@ -140,8 +140,7 @@ class Flatten(Module):
         self.start = start
 
     def forward(self, x: Any) -> Any:
-        kept = tuple(x.shape[: self.start])
-        return reshape(x, (*kept, int(np.prod(x.shape[self.start :]))))
+        return reshape(x, (*x.shape[: self.start], int(np.prod(x.shape[self.start :]))))
 
 
 class Dropout(Module):
