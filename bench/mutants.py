@@ -1,4 +1,4 @@
-"""The kill rate: python bench/mutants.py [--sample N] [--only TEXT] [--file FILE] [--list]
+"""The kill rate: python bench/mutants.py [--sample N] [--only TEXT] [--every] [--file FILE] [--list]
 
 Faults are made from the source, one at a time: every function of a rule, formula, kernel, initializer, optimizer and
 layer is read as a syntax tree, and each operator of ``FAULTS`` is applied at each place where it applies. A mutant is
@@ -67,10 +67,13 @@ class Mutant(NamedTuple):
     before: str
     after: str
     code: Callable[[], types.CodeType]
+    place: int = 0  # how many faults of the function before this one have the same text
 
     @property
     def key(self) -> str:
-        text = "\0".join([self.path, self.function, self.fault, self.before, self.after])
+        text = "\0".join(
+            [self.path, self.function, self.fault, self.before, self.after, *[str(self.place)] * (self.place > 0)]
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -584,16 +587,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sample", type=int, help="only so many, drawn with the seed")
     parser.add_argument("--only", default="", help="only mutants whose path, function or fault has this text")
+    parser.add_argument("--every", action="store_true", help="also those whose text is that of another in the function")
     parser.add_argument("--file", type=Path, default=Path("mutants.jsonl"), help="results (default mutants.jsonl)")
     parser.add_argument("--processes", type=int, default=2, help="at a time (default 2)")
     parser.add_argument("--seed", type=int, default=0, help="of the samples, and of the checks (default 0)")
     parser.add_argument("--list", action="store_true", help="print them, run none")
     options = parser.parse_args()
-    found: dict[str, Mutant] = {}
+    chosen, places = [], Counter[str]()
     for m in mutants():
-        if options.only in f"{m.room}/{m.path} {m.function} {m.fault}":
-            found.setdefault(m.key, m)
-    chosen = list(found.values())
+        if options.only in f"{m.room}/{m.path} {m.function} {m.fault}" and (options.every or not places[m.key]):
+            chosen.append(m._replace(place=places[m.key]))
+        places[m.key] += 1
     if options.sample and options.sample < len(chosen):
         chosen = random.Random(options.seed).sample(chosen, options.sample)
     if options.list:

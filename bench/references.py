@@ -255,6 +255,25 @@ def sparse() -> None:
     raises(ValueError, lambda: init.sparse()(np.random.default_rng(0), (3,), 1, 1, np.dtype(float)), "two axes")
 
 
+class Own(init.Rule):
+    """A law that knows of everything that it is given."""
+
+    def law(self, shape, fan_in, fan_out):
+        return init.Uniform(fan_in - 1 / len(shape), fan_in + fan_out)
+
+
+def own_rules() -> None:
+    for shape in ((5, 8), (3, 2, 4), (6,)):
+        want = numbers_of(np.random.default_rng(0), shape, "uniform", 7 - 1 / len(shape), 18)
+        near(Own()(np.random.default_rng(0), shape, 7, 11, np.dtype(float)), want, "the law of one's own")
+    assert Own().breaks_symmetry
+    raises(NotImplementedError, lambda: init.Rule().law((2, 2), 2, 2), "law")
+    raises(
+        NotImplementedError, lambda: init.Law(0.0, 1.0).draw(np.random.default_rng(0), (2,), np.dtype(float)), "draw"
+    )
+    assert init.Law(0.0, 1.0).cdf(np.zeros(1)) is None
+
+
 def arrays() -> None:
     values = np.array([[0.1, -2.0, 3.0], [0.1, 5.0, 3.0]])
     rule = init.get(values)
@@ -897,6 +916,7 @@ REFERENCES: dict[str, dict[str, Check]] = {
         "orthogonal by QR": ((init.orthogonal,), orthogonal),
         "the identity": ((init.eye,), eye),
         "zeros and the rest": ((init.sparse,), sparse),
+        "rules of one's own": ((Own,), own_rules),
         "arrays": ((init.array,), arrays),
         "get": ((init.get,), what_get_takes),
         "draw": ((init.draw,), what_draw_gives),
