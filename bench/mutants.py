@@ -494,7 +494,7 @@ def judge(mutant: Mutant, subjects: Any) -> tuple[str, str]:
             wrong = f"{type(error).__name__}: {error}"
         if wrong:
             return "killed", f"{name}: {wrong.splitlines()[0][:160]}"
-    return "survived", ", ".join(name for _, _, name, _ in chosen)
+    return "survived", ", ".join(name for _, _, name, _ in chosen)[:160]
 
 
 def unsound(mutant: None, subjects: Any) -> list[str]:
