@@ -1,4 +1,4 @@
-"""The kill rate: python bench/mutants.py [--sample N] [--only TEXT] [--file FILE] [--list]
+"""The kill rate: python bench/mutants.py [--sample N] [--only TEXT] [--every] [--file FILE] [--list]
 
 Faults are made from the source, one at a time: every function of a rule, formula, kernel, initializer, optimizer and
 layer is read as a syntax tree, and each operator of ``FAULTS`` is applied at each place where it applies. A mutant is
@@ -6,8 +6,12 @@ judged by the checks of its own ops, initializer, module or optimizer, and by no
 it. Each is judged in a process of its own, forked from one that has compiled nothing, in which the function's code is
 replaced; kernels that it reaches are compiled anew, the others come from the cache.
 
+Initializers, optimizers and modules are asked for the formulas of references.py, too. Before anything is changed every
+judge must find nothing.
+
 Results are appended to ``--file`` (JSON lines; default mutants.jsonl), and what is in it already is not run again.
-The table counts by room and fault; survivors are listed with their line before and after.
+The table counts by room and fault; survivors are listed with their line before and after. Those in equivalent.json, of
+which it says in a sentence why nobody can see them, are counted apart, and must have survived.
 """
 
 from __future__ import annotations
@@ -33,10 +37,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from references import REFERENCES
 
 import minigrad as mg
 from minigrad import testing
 
+#: key -> "category: sentence"
+EQUIVALENT = json.loads(Path(__file__).with_name("equivalent.json").read_text(encoding="utf-8"))
 PACKAGE = Path(mg.__file__).parent
 FILES = {
     "rules": ["ops/*.py"],
@@ -60,10 +67,13 @@ class Mutant(NamedTuple):
     before: str
     after: str
     code: Callable[[], types.CodeType]
+    place: int = 0  # how many faults of the function before this one have the same text
 
     @property
     def key(self) -> str:
-        text = "\0".join([self.path, self.function, self.fault, self.before, self.after])
+        text = "\0".join(
+            [self.path, self.function, self.fault, self.before, self.after, *[str(self.place)] * (self.place > 0)]
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -158,7 +168,9 @@ def accumulation(node: ast.AST) -> Iterator[Any]:
         yield ast.Assign([target], node.value)
         yield ast.Pass()
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and "check" not in ast.unparse(node.value.func):
-        yield ast.Pass()
+        # a function with super() has __class__ for a free variable, and must keep it
+        kept = "super()" in ast.unparse(node.value.func)
+        yield ast.Expr(ast.Name("__class__", ast.Load())) if kept else ast.Pass()
 
 
 def fusion(node: ast.AST) -> Iterator[ast.AST]:
@@ -260,15 +272,16 @@ def mutants() -> Iterator[Mutant]:
             for path in sorted(PACKAGE.glob(pattern)):
                 text = path.read_text(encoding="utf-8")
                 tree = ast.parse(text)
+                owners = {id(f): f"{c.name}." for c in ast.walk(tree) if isinstance(c, ast.ClassDef) for f in c.body}
                 for function in functions(tree):
-                    yield from _of_function(room, path, tree, function)
+                    yield from _of_function(room, path, tree, function, owners.get(id(function), ""))
 
 
-def _of_function(room: str, path: Path, tree: ast.Module, function: ast.FunctionDef) -> Iterator[Mutant]:
+def _of_function(room: str, path: Path, tree: ast.Module, function: ast.FunctionDef, owner: str) -> Iterator[Mutant]:
     line = min([d.lineno for d in function.decorator_list], default=function.lineno)
     calm = skipped(function)
     place = path.relative_to(PACKAGE).as_posix()
-    label = function.name if function.name != "_" else ast.unparse(function.decorator_list[0])[:60]
+    label = f"{owner}{function.name}" if function.name != "_" else ast.unparse(function.decorator_list[0])[:60]
 
     def made(fault: str, old: ast.AST, new: ast.AST, changed: Callable[[], ast.Module]) -> Mutant:
         before, after = (ast.unparse(ast.fix_missing_locations(copy.deepcopy(n))) for n in (old, new))
@@ -379,6 +392,16 @@ def judges(room: str, seed: int) -> list[tuple[str, set[tuple[str, int, str]], C
     def by_report(report: Callable[[], Any]) -> Callable[[], str]:
         return lambda: next((f"{p.name}: {p.detail}" for p in report().properties if p.verdict == "fail"), "")
 
+    def by_reference(check: Callable[[], None]) -> Callable[[], str]:
+        def run() -> str:
+            try:
+                check()
+            except AssertionError as error:
+                return str(error) or traceback.extract_tb(error.__traceback__)[-1].line or "an assertion"
+            return ""
+
+        return run
+
     named: dict[str, Callable[[], Any]] = {}
     if room in ("rules", "kernels"):
         own = {name: op for name, op in mg.REGISTRY.items() if op.__module__.startswith("minigrad.")}
@@ -393,7 +416,8 @@ def judges(room: str, seed: int) -> list[tuple[str, set[tuple[str, int, str]], C
     else:
         named = {n: functools.partial(testing.check_module, make, *xs) for n, (make, *xs) in MODULES.items()}
         subjects = {n: type(make()) for n, (make, *_) in MODULES.items()}
-    return [(name, reach(subjects[name]), by_report(check)) for name, check in named.items()]
+    found = [(name, reach(subjects[name]), by_report(check)) for name, check in named.items()]
+    return found + [(name, reach(about), by_reference(check)) for name, (about, check) in REFERENCES[room].items()]
 
 
 X = np.array([[0.7, -1.2, 0.4], [1.1, 0.3, -0.6], [-0.8, 0.9, 1.3], [0.2, -0.5, 2.1]])
@@ -406,7 +430,6 @@ OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
     "sgd": lambda p: mg.optim.SGD(p, lr=0.05),
     "sgd, decay": lambda p: mg.optim.SGD(p, lr=0.05, weight_decay=0.01),
     "sgd, momentum": lambda p: mg.optim.SGD(p, lr=0.02, momentum=0.9),
-    "sgd, dampening": lambda p: mg.optim.SGD(p, lr=0.02, momentum=0.9, dampening=0.5),
     "sgd, nesterov": lambda p: mg.optim.SGD(p, lr=0.02, momentum=0.9, nesterov=True),
     "adam": lambda p: mg.optim.Adam(p, lr=0.01),
     "adam, decay": lambda p: mg.optim.Adam(p, lr=0.01, weight_decay=0.02),
@@ -425,27 +448,39 @@ MODULES |= {
 }
 
 
+def replace(code: types.CodeType) -> list[types.FunctionType]:
+    """The functions that had the code of that name and line, which have this one now, and those that they had made."""
+
+    def parts(code: types.CodeType) -> list[types.CodeType]:
+        return [code, *(p for c in code.co_consts if isinstance(c, types.CodeType) for p in parts(c))]
+
+    live = [f for f in gc.get_objects() if isinstance(f, types.FunctionType)]
+    live = [f for f in live if f.__code__.co_filename == code.co_filename]
+    place, new = (code.co_firstlineno, code.co_name), parts(code)
+    old = next((parts(f.__code__) for f in live if (f.__code__.co_firstlineno, f.__code__.co_name) == place), [])
+    known = len(old) if len(old) == len(new) else 1  # a part may be what has been left out
+    changed = [(f, old.index(f.__code__)) for f in live if f.__code__ in old[:known]]
+    for f, i in changed:
+        f.__code__ = new[i]
+    return [f for f, _ in changed]
+
+
 def judge(mutant: Mutant, subjects: Any) -> tuple[str, str]:
     """(verdict, by what) in this process, which must be a fresh one."""
     code = mutant.code()
-    originals = [
-        f
-        for f in gc.get_objects()
-        if isinstance(f, types.FunctionType)
-        and f.__code__.co_filename == code.co_filename
-        and (f.__code__.co_firstlineno, f.__code__.co_name) == (code.co_firstlineno, code.co_name)
-    ]
     key = (code.co_filename, code.co_firstlineno, code.co_name)
     chosen = sorted((len(reached), i, name, run) for i, (name, reached, run) in enumerate(subjects) if key in reached)[
         : JUDGES.get(mutant.room)
     ]
     if not chosen:
         return "unjudged", "nothing with checks of its own reaches it"
-    for f in originals:
-        try:
-            f.__code__ = code
-        except ValueError:  # other variables of the closure
-            return "unmade", "the function has other free variables then"
+    try:
+        changed = replace(code)
+    except ValueError:  # other variables of the closure
+        return "unmade", "the function has other free variables then"
+    if not changed:
+        return "unmade", "the function is made anew by each call of another"
+    for f in changed:
         for fault in RESULTS:
             f.__globals__[f"_{fault}"] = globals()[f"_{fault}"]
     if mutant.room == "kernels":
@@ -459,11 +494,16 @@ def judge(mutant: Mutant, subjects: Any) -> tuple[str, str]:
             wrong = f"{type(error).__name__}: {error}"
         if wrong:
             return "killed", f"{name}: {wrong.splitlines()[0][:160]}"
-    return "survived", ", ".join(name for _, _, name, _ in chosen)
+    return "survived", ", ".join(name for _, _, name, _ in chosen)[:160]
 
 
-def start(mutant: Mutant, subjects: Any) -> tuple[int, int]:
-    """(process, pipe) of a child that judges."""
+def unsound(mutant: None, subjects: Any) -> list[str]:
+    """What the judges find wrong where nothing is."""
+    return [f"{name}: {wrong}" for name, _, run in subjects if (wrong := run())]
+
+
+def start(ask: Callable[[Any, Any], Any], mutant: Mutant | None, subjects: Any) -> tuple[int, int]:
+    """(process, pipe) of a child that asks."""
     read, write = os.pipe()
     child = os.fork()
     if child:
@@ -473,18 +513,31 @@ def start(mutant: Mutant, subjects: Any) -> tuple[int, int]:
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
-    signal.alarm(SECONDS)
+    signal.alarm(SECONDS if mutant else 0)
     try:
-        answer = judge(mutant, subjects)
+        found = ask(mutant, subjects)
     except BaseException:
-        answer = "broken", traceback.format_exc().splitlines()[-1]
-    os.write(write, json.dumps(answer).encode())
+        found = "broken", traceback.format_exc().splitlines()[-1]
+    os.write(write, json.dumps(found).encode())
     os._exit(0)
+
+
+def answer(child: int, pipe: int) -> bytes:
+    """What a child has written at its end; one that was killed, by which signal."""
+    text = b"".join(iter(lambda: os.read(pipe, 1 << 16), b""))
+    os.close(pipe)
+    _, status = os.waitpid(child, 0)
+    return text or json.dumps(("killed", f"signal {os.waitstatus_to_exitcode(status)}")).encode()
 
 
 def run(todo: list[Mutant], file: Path, processes: int, seed: int) -> None:
     """Judge them, ``processes`` at a time, appending to the file."""
     subjects = {room: judges(room, seed) for room in sorted({m.room for m in todo})}
+    for asked in subjects.values():
+        child, pipe = start(unsound, None, asked)
+        wrong = json.loads(answer(child, pipe))
+        if wrong:
+            raise SystemExit("nothing was changed, but " + "; ".join(wrong))
     running: dict[int, tuple[Mutant, int, float]] = {}
     queue = list(reversed(todo))
     done, begin = 0, time.time()
@@ -492,14 +545,11 @@ def run(todo: list[Mutant], file: Path, processes: int, seed: int) -> None:
         while queue or running:
             while queue and len(running) < processes:
                 mutant = queue.pop()
-                child, pipe = start(mutant, subjects[mutant.room])
+                child, pipe = start(judge, mutant, subjects[mutant.room])
                 running[pipe] = mutant, child, time.time()
             for pipe in select.select(list(running), [], [])[0]:
                 mutant, child, since = running.pop(pipe)
-                text = b"".join(iter(lambda pipe=pipe: os.read(pipe, 1 << 16), b""))
-                os.close(pipe)
-                _, status = os.waitpid(child, 0)
-                verdict, by = json.loads(text) if text else ("killed", f"signal {os.waitstatus_to_exitcode(status)}")
+                verdict, by = json.loads(answer(child, pipe))
                 record = {**mutant._asdict(), "key": mutant.key, "verdict": verdict, "by": by}
                 record |= {"seconds": round(time.time() - since, 2)}
                 del record["code"]
@@ -515,13 +565,16 @@ def table(records: list[dict[str, Any]]) -> None:
     """Print the matrix, room by fault, and the survivors."""
     counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for r in records:
+        if r["key"] in EQUIVALENT:
+            r["verdict"] = "equivalent" if r["verdict"] == "survived" else "unmasked"
         counts[r["room"], r["fault"]][r["verdict"]] += 1
         counts[r["room"], "all"][r["verdict"]] += 1
-    print(f"{'room':<14}{'fault':<16}{'killed':>8}{'survived':>10}{'unjudged':>10}{'not made':>10}")
+    print(f"{'room':<14}{'fault':<16}{'killed':>8}{'survived':>10}{'equivalent':>12}{'unjudged':>10}{'not made':>10}")
     for (room, fault), c in sorted(counts.items(), key=lambda item: (item[0][0], item[0][1] == "all", item[0][1])):
-        other = c["unmade"] + c["broken"]
-        print(f"{room:<14}{fault:<16}{c['killed']:>8}{c['survived']:>10}{c['unjudged']:>10}{other:>10}")
-    for verdict in ("survived", "unjudged", "broken"):
+        killed, other = c["killed"] + c["unmasked"], c["unmade"] + c["broken"]
+        numbers = f"{killed:>8}{c['survived']:>10}{c['equivalent']:>12}{c['unjudged']:>10}{other:>10}"
+        print(f"{room:<14}{fault:<16}{numbers}")
+    for verdict in ("survived", "unjudged", "broken", "unmade", "unmasked"):
         for r in records:
             if r["verdict"] == verdict:
                 where = f"{r['path']}:{r['line']} {r['function']}"
@@ -534,16 +587,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sample", type=int, help="only so many, drawn with the seed")
     parser.add_argument("--only", default="", help="only mutants whose path, function or fault has this text")
+    parser.add_argument("--every", action="store_true", help="also those whose text is that of another in the function")
     parser.add_argument("--file", type=Path, default=Path("mutants.jsonl"), help="results (default mutants.jsonl)")
     parser.add_argument("--processes", type=int, default=2, help="at a time (default 2)")
     parser.add_argument("--seed", type=int, default=0, help="of the samples, and of the checks (default 0)")
     parser.add_argument("--list", action="store_true", help="print them, run none")
     options = parser.parse_args()
-    found: dict[str, Mutant] = {}
+    chosen, places = [], Counter[str]()
     for m in mutants():
-        if options.only in f"{m.room}/{m.path} {m.function} {m.fault}":
-            found.setdefault(m.key, m)
-    chosen = list(found.values())
+        if options.only in f"{m.room}/{m.path} {m.function} {m.fault}" and (options.every or not places[m.key]):
+            chosen.append(m._replace(place=places[m.key]))
+        places[m.key] += 1
     if options.sample and options.sample < len(chosen):
         chosen = random.Random(options.seed).sample(chosen, options.sample)
     if options.list:

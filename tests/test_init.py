@@ -135,7 +135,7 @@ def test_the_family_contains_the_others():
 @pytest.mark.parametrize("name", init.NAMES)
 def test_it_breaks_symmetry_or_says_that_it_does_not(name):
     rule = init.get(name)
-    rows = np.unique(drawn(rule, shape=(6, 4)), axis=0)
+    rows = np.unique(drawn(rule, shape=(20, 4)), axis=0)
     assert rule.breaks_symmetry == (len(rows) > 1)
     assert name in init.explain(name)
     assert ("breaks symmetry" in init.explain(name)) == rule.breaks_symmetry
@@ -303,3 +303,16 @@ def test_an_in_place_form_fills_tensors_only():
         TypeError, match=r"xavier_uniform_: need a Tensor to fill, got ndarray; an array: mg.from_numpy"
     ):
         init.xavier_uniform_(np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("name", sorted({*init.NAMES} - {"orthogonal", "eye", "sparse"}))
+def test_a_number_without_axes_is_drawn_too(name):
+    p = nn.Parameter(name, (), fan_in=3, fan_out=2, dtype="float16")
+    assert (p.shape, p.dtype, np.isfinite(p.data)) == ((), np.float16, True)
+
+
+def test_the_sign_of_a_gain_does_not_matter():
+    for kind in (init.xavier_normal, init.xavier_uniform):
+        assert drawn(kind(-0.5)).tobytes() == drawn(kind(0.5)).tobytes()
+        law = kind(-0.5).law(SHAPE, FAN_IN, FAN_OUT)
+        assert law.cdf(np.array([-0.01])) < 0.5 < law.cdf(np.array([0.01]))

@@ -250,7 +250,7 @@ class xavier_normal(_Scaled):
     gain: float = 1.0
 
     def law(self, shape: Shape, fan_in: int, fan_out: int) -> Law:
-        return Normal(0.0, self.gain * _scale(2, fan_in + fan_out))
+        return Normal(0.0, abs(self.gain) * _scale(2, fan_in + fan_out))
 
 
 @dataclass(frozen=True)
@@ -288,8 +288,7 @@ class _Kaiming(_Scaled):
         self._std(1, 1)
 
     def _std(self, fan_in: int, fan_out: int) -> float:
-        slope = self.a if self.nonlinearity == "leaky_relu" else None
-        return gain(self.nonlinearity, slope) * _scale(1, fan_in if self.mode == "fan_in" else fan_out)
+        return gain(self.nonlinearity, self.a) * _scale(1, fan_in if self.mode == "fan_in" else fan_out)
 
 
 @dataclass(frozen=True)
@@ -389,6 +388,10 @@ class sparse(Rule):
         if not (0 <= self.sparsity <= 1 and self.std >= 0):
             raise ValueError(f"sparse: need a sparsity in [0, 1] and std >= 0, got {self}")
 
+    @property
+    def breaks_symmetry(self) -> bool:
+        return self.std > 0 and self.sparsity < 1
+
     def zeros(self, rows: int) -> int:
         """How many elements of a column are 0."""
         return math.ceil(self.sparsity * rows)
@@ -479,6 +482,8 @@ def draw(
             values = rule(rng, shape, fan_in, fan_out, dtype)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+    if isinstance(values, np.generic):  # NumPy's word for an array without axes
+        values = np.asarray(values)
     if not isinstance(values, np.ndarray):
         raise TypeError(f"{name}: {rule!r} returned {type(values).__name__}, need an array")
     if values.shape != shape:

@@ -140,8 +140,7 @@ class Flatten(Module):
         self.start = start
 
     def forward(self, x: Any) -> Any:
-        kept = tuple(x.shape[: self.start])
-        return reshape(x, (*kept, int(np.prod(x.shape[self.start :]))))
+        return reshape(x, (*x.shape[: self.start], int(np.prod(x.shape[self.start :]))))
 
 
 class Dropout(Module):
@@ -163,8 +162,8 @@ class Dropout(Module):
         if not 0 <= rate < 1:
             raise ValueError(f"Dropout: rate must lie in [0, 1), got {rate}")
         self.rate = float(rate)
-        self.key = Buffer([0], "int64")
-        self.count = Buffer([0], "int64")
+        self.key = Buffer(np.zeros(1, "int64"))
+        self.count = Buffer(np.zeros(1, "int64"))
         self.reset(np.random.default_rng())
 
     def reset(self, rng: np.random.Generator) -> None:

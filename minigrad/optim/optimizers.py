@@ -219,7 +219,8 @@ class SGD(Optimizer):
         self.slots = ("momentum",) if momentum else ()
         if nesterov and not momentum:
             raise ValueError("SGD: nesterov needs a momentum above 0")
-        h = np.array([0, 0, 0, bool(nesterov), 0], np.float64)  # the last: dampening
+        h = np.zeros(5)  # the last: dampening
+        h[3] = bool(nesterov)
         super().__init__(params, h, lr=lr, momentum=momentum, weight_decay=weight_decay)
 
     def _check(self, h: NDArray[np.float64]) -> None:
@@ -259,7 +260,8 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         beta1, beta2 = self._pair(betas)
-        h = np.array([0, 0, 0, 0, 0, self._decoupled, 1, 1], np.float64)  # the last two: the running powers
+        h = np.ones(8)  # the last two: the running powers
+        h[5] = self._decoupled
         super().__init__(params, h, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from minigrad import init
 from minigrad.init import Initializer, Law
+from minigrad.testing.bits import NotApplicableError, attempt, need, sentence
 from minigrad.testing.report import Property, Report, Verdict
 
 Array = NDArray[Any]
@@ -45,7 +46,7 @@ def check_initializer(
     True
     >>> half = check_initializer(init.xavier_uniform(0.5), law=init.xavier_uniform().law)
     >>> [p.name for p in half.properties if p.verdict == "fail"]
-    ['distribution', 'variance', 'kurtosis', 'extremes']
+    ['distribution', 'variance', 'kurtosis', 'extremes', 'fans']
     """
     found = init.get(rule)
     if isinstance(found, init.array) and found.value.ndim == 2:
@@ -53,35 +54,45 @@ def check_initializer(
     expected = law or getattr(found, "law", None)
     properties = list(_structure(found, shape, expected))
     if all(p.verdict != "fail" for p in properties):
+        properties.append(attempt("symmetry", functools.partial(_symmetry, found, shape)))
         if expected is None:
             properties.append(Property("law", "n/a", "the initializer does not say what it draws from"))
         else:
-            values = np.stack([_drawn(found, shape, "float64", i) for i in range(seed * seeds, (seed + 1) * seeds)])
-            properties += _statistics(found, values, expected(shape, shape[1], shape[0]), alpha)
-            properties.append(_rounded(found, shape, expected(shape, shape[1], shape[0])))
+            stated, turns = expected(shape, shape[1], shape[0]), range(seed * seeds, (seed + 1) * seeds)
+            properties.append(attempt("law", functools.partial(_consistent, stated)))
+            values = np.stack([_drawn(found, shape, "float64", i) for i in turns])
+            properties += _statistics(found, values, stated, alpha)
+            properties.append(_rounded(found, shape, stated))
+            properties.append(attempt("fans", functools.partial(_fans, found, shape, expected, turns[::4], alpha)))
     return Report(repr(found), properties)
 
 
-def _drawn(rule: Initializer, shape: tuple[int, ...], dtype: str, seed: int) -> Array:
+def _drawn(rule: Initializer, shape: tuple[int, ...], dtype: str, seed: int, fans: Any = None) -> Array:
     """What the initializer draws; whatever is wrong with it is raised."""
-    return init.draw(rule, np.random.default_rng(seed), shape, shape[1], shape[0], np.dtype(dtype), "weight")
+    fan_in, fan_out = fans or (shape[1], shape[0])
+    return init.draw(rule, np.random.default_rng(seed), shape, fan_in, fan_out, np.dtype(dtype), "weight")
+
+
+def _runs(rule: Initializer, shape: tuple[int, ...], dtype: str) -> None:
+    _drawn(rule, shape, dtype, 0)
 
 
 def _structure(rule: Initializer, shape: tuple[int, ...], law: Callable[..., Law] | None) -> Iterator[Property]:
-    fixed = isinstance(rule, init.array)  # of one shape
     for dtype in _DTYPES:
-        yield _tried(f"{dtype}: shape, dtype, finite", functools.partial(_drawn, rule, shape, dtype, 0))
+        yield attempt(f"{dtype}: shape, dtype, finite", functools.partial(_runs, rule, shape, dtype))
 
     def empty() -> None:
+        if isinstance(rule, init.array):
+            raise NotApplicableError("it is of one shape")
         for none in ((0, 4), (4, 0), (0, 0)):
             _drawn(rule, none, "float32", 0)
 
-    yield Property("zero-size shapes", "n/a", "it is of one shape") if fixed else _tried("zero-size shapes", empty)
+    yield attempt("zero-size shapes", empty)
     name = "same seed, same bytes"
     try:
         one, two, other = (_drawn(rule, shape, "float32", seed).tobytes() for seed in (0, 0, 1))
-    except Exception as error:  # of a user's code, as in _tried
-        yield Property(name, "fail", str(error))
+    except Exception as error:  # of a user's code, as in attempt
+        yield Property(name, "fail", sentence(error))
         return
     yield Property(name, "pass" if one == two else "fail", examples=2)
     random = law is not None and law(shape, shape[1], shape[0]).variance > 0 and not isinstance(rule, _FIXED)
@@ -91,41 +102,90 @@ def _structure(rule: Initializer, shape: tuple[int, ...], law: Callable[..., Law
         yield Property("other seed, other bytes", "n/a", "it does not say that it draws anything")
 
 
-def _tried(name: str, run: Callable[[], Any]) -> Property:
-    try:
-        run()
-    except Exception as error:  # whatever a user's code raises is what has been found
-        return Property(name, "fail", f"{type(error).__name__}: {error}")
-    return Property(name, "pass", examples=1)
+def _symmetry(rule: Initializer, shape: tuple[int, ...]) -> None:
+    """``breaks_symmetry``, where an initializer has it, says whether the units (rows) of a weight differ."""
+    says = getattr(rule, "breaks_symmetry", None)
+    if says is None:
+        raise NotApplicableError("it does not say whether it breaks symmetry")
+    if min(shape) == 0 or shape[0] < 2:
+        raise NotApplicableError("a weight of this shape has no two units")
+    rows = _drawn(rule, shape, "float64", 0).reshape(shape[0], -1)
+    differ = bool((rows != rows[0]).any())
+    need(bool(says) == differ, f"breaks_symmetry is {says}, but units {'differ' if differ else 'are all the same'}")
+
+
+def _consistent(law: Law) -> None:
+    """A law's mean, variance and support are those of its own cdf, which grows from 0 to 1."""
+    low, high = law.support
+    blur = 16 * float(np.finfo(float).eps) * abs(law.mean)
+    need(low - blur <= law.mean <= high + blur, f"the mean {law.mean:.6g} lies outside of [{low:.6g}, {high:.6g}]")
+    if law.variance:  # at most what Bhatia and Davis say
+        most = (high - law.mean + blur) * (law.mean - low + blur) * (1 + 1e-12)
+        need(law.variance <= most, f"the variance {law.variance:.6g} is more than [{low:.6g}, {high:.6g}] allows")
+    if not law.variance or law.cdf(np.array([law.mean])) is None:
+        raise NotApplicableError("it has no cdf")
+    z, below = _grid(law)
+    for end, share in ((low, 0), (high, 1)):
+        got: Any = law.cdf(np.array([end]))
+        need(math.isinf(end) or abs(got - share) <= 1e-9, f"the cdf at {end:.6g} is {got}, need {share}")
+    grows = below[0] >= -1e-12 and below[-1] <= 1 + 1e-12 and (np.diff(below) >= -1e-12).all()
+    need(grows, "the cdf does not grow from 0 to 1")
+    # no mass is further than half a step from the middle of its cell; outside of the grid a little moves a lot
+    step, whole = z[1] - z[0], below[-1] - below[0] > 1 - 1e-9
+    mean, square = (_moments(law, power)[0] for power in (1, 2))
+    right = abs(mean) <= step or not whole
+    need(right, f"the mean of the cdf is {law.mean + math.sqrt(law.variance) * mean:.6g}, not {law.mean:.6g}")
+    right = square <= 1 + 2 * step and (square >= 1 - 2 * step or not whole)
+    need(right, f"the variance of the cdf is {law.variance * square:.6g}, not {law.variance:.6g}")
+
+
+def _fans(
+    rule: Initializer, shape: tuple[int, ...], law: Callable[..., Law], turns: Iterable[int], alpha: float
+) -> None:
+    """The fans are those that the layer passes, whatever the shape: it draws from the law for those."""
+    fans = 3 * shape[1], 5 * shape[0]
+    stated = law(shape, *fans)
+    x = np.sort([_drawn(rule, shape, "float64", i, fans) for i in turns], axis=None)
+    below = stated.cdf(x) if stated.variance else None
+    if below is None:
+        raise NotApplicableError("its law has no cdf")
+    distance, bound = _distance(below, alpha)
+    need(distance <= bound, f"with {fans[0]} and {fans[1]} for fans, distance {distance:.2g}, bound {bound:.2g}")
+
+
+def _distance(below: Array, alpha: float) -> tuple[float, float]:
+    """Kolmogorov and Smirnov's distance, of the cdf at the sorted sample, and its bound (Massart's constant)."""
+    n = below.size
+    places = np.arange(n + 1) / n
+    distance = max(float(np.max(places[1:] - below)), float(np.max(below - places[:-1])))
+    return distance, math.sqrt(math.log(2 / alpha) / (2 * n))
 
 
 def _statistics(rule: Initializer, values: Array, law: Law, alpha: float) -> Iterator[Property]:
     """values (seeds, out, in)."""
+    n = values.size
+    if not n:
+        yield Property("distribution", "n/a", "nothing was drawn")
+        return
+    low, high = law.support
+    first, last = float(values.min()), float(values.max())
+    ends = f"[{first:.6g}, {last:.6g}], need [{low:.6g}, {high:.6g}]"
+    slack = 4 * np.finfo(float).eps * max(abs(first), abs(last))
+    yield Property("support", "pass" if low - slack <= first and last <= high + slack else "fail", ends, n)
+    if not law.variance or law.cdf(np.zeros(1)) is None:
+        yield attempt("mean and variance", functools.partial(_averages, values, law, alpha))
     if isinstance(rule, init.orthogonal):
         yield from _orthogonal(values, rule.gain, alpha)
-        return
     if isinstance(rule, init.sparse):
         wanted = rule.zeros(values.shape[1])
         exact = bool((np.count_nonzero(values == 0, axis=1) == wanted).all())
         yield Property("zeros in each column", "pass" if exact else "fail", f"need {wanted}")
         values, law = values[values != 0], init.Normal(0.0, rule.std)
     x, n = np.sort(values, axis=None), values.size
-    if not n:
-        yield Property("distribution", "n/a", "nothing was drawn")
-        return
-    low, high = law.support
-    ends = f"[{x[0]:.6g}, {x[-1]:.6g}], need [{low:.6g}, {high:.6g}]"
-    slack = 4 * np.finfo(float).eps * max(abs(x[0]), abs(x[-1]))
-    yield Property("support", "pass" if low - slack <= x[0] and x[-1] <= high + slack else "fail", ends, n)
-    below = law.cdf(x) if law.variance else None
+    below = law.cdf(x) if law.variance and n else None
     if below is None:
-        exact = abs(x.mean() - law.mean) <= 1e-12 and abs(x.var() - law.variance) <= 1e-12
-        detail = f"{x.mean():.6g}, {x.var():.6g}, need {law.mean:.6g}, {law.variance:.6g}"
-        yield Property("mean and variance", "pass" if exact else "fail", detail, n)
         return
-    places = np.arange(n + 1) / n
-    distance = max(float(np.max(places[1:] - below)), float(np.max(below - places[:-1])))
-    epsilon = math.sqrt(math.log(2 / alpha) / (2 * n))
+    distance, epsilon = _distance(below, alpha)
     yield Property("distribution", _at_most(distance, epsilon), f"distance {distance:.2g}, bound {epsilon:.2g}", n)
 
     std = math.sqrt(law.variance)
@@ -152,13 +212,38 @@ def _at_most(value: float, bound: float) -> Verdict:
     return "pass" if value <= bound else "fail"
 
 
-def _moments(law: Law, power: int) -> tuple[float, float, float]:
-    """Mean, variance and largest deviation of zᵖ, z the standardised variable, from the cdf."""
+def _averages(values: Array, law: Law, alpha: float) -> None:
+    """Mean and variance are the law's: exactly where nothing is random, else by Student's t over whole weights.
+
+    Elements of a weight may depend on each other, weights do not: their averages are near a normal's.
+    """
+    n, axes = len(values), tuple(range(1, values.ndim))
+    # z is above a normal's quantile, and the factor makes it Student's, to first order in 1 / n
+    z = math.sqrt(2 * math.log(2 / alpha))
+    quantile = z * (1 + (z * z + 1) / (4 * max(n - 1, 1)))
+    for name, powers, want in (("mean", values, law.mean), ("variance", (values - law.mean) ** 2, law.variance)):
+        averages = powers.mean(axes)
+        bound = quantile * float(averages.std(ddof=int(n > 1))) / math.sqrt(n) + 1e-12 * max(
+            1.0, float(np.abs(powers).max())
+        )
+        got = float(averages.mean())
+        need(abs(got - want) <= bound, f"the {name} is {got:.6g}, need {want:.6g} ± {bound:.2g}")
+
+
+def _grid(law: Law) -> tuple[Array, Array]:
+    """Standardised places, all over the support, and the cdf at each."""
     std = math.sqrt(law.variance)
     low, high = (np.clip((b - law.mean) / std, -_REACH, _REACH) for b in law.support)
     z = np.linspace(low, high, 20001)
     below = law.cdf(law.mean + std * z)
     assert below is not None
+    return z, below
+
+
+def _moments(law: Law, power: int) -> tuple[float, float, float]:
+    """Mean, variance and largest deviation of zᵖ, z the standardised variable, from the cdf."""
+    z, below = _grid(law)
+    low, high = z[0], z[-1]
     middle, mass = (z[1:] + z[:-1]) / 2, np.diff(below)
     mean = float(mass @ middle**power)
     variance = float(mass @ middle ** (2 * power)) - mean * mean

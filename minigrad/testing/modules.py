@@ -218,6 +218,71 @@ def _same_seed(s: _Subject) -> None:
         same(_out(two, s.inputs).data, _out(one, s.inputs).data, "the output in training, from the same seed")
 
 
+def _noise(s: _Subject) -> None:
+    """What is random in training, and not in evaluation, is drawn anew by each call."""
+    one, two = s.make(), s.make().initialize(s.seed + 1)
+    for name, p in two.named_parameters():
+        assign(p, dict(one.named_parameters())[name].data)
+
+    def differ(training: bool) -> bool:
+        mine, other = (_out(m.train(training), s.inputs).data for m in (one, two))
+        return not np.array_equal(mine, other)
+
+    if differ(False) or not any(differ(True) for _ in range(4)):
+        raise NotApplicableError("the seed says nothing of the output in training, or as much in evaluation")
+    outs = [_out(one, s.inputs).data.tobytes() for _ in range(8)]
+    need(len(set(outs)) > 1, "8 calls in training have the same output, and another seed has another")
+
+
+def _twice(s: _Subject) -> None:
+    """It may be called twice before one backward: the gradients are the sums of those of either call."""
+    one, two = s.make(True), s.make(True)
+    leaves = [Tensor(a).requires_grad_() if a.dtype.kind == "f" else Tensor(a) for a in s.inputs]
+    out: Any = _out(two, leaves)
+    if not out.requires_grad:
+        raise NotApplicableError("there is nothing to differentiate by")
+    again: Any = _out(two, leaves)
+    two.zero_grad()
+    (out + again).backward(s.target(out.shape, out.dtype))
+    first, second = (_pull(s, one, s.inputs)[1] for _ in range(2))
+    named = {f"input {i}": x for i, x in enumerate(leaves) if x.requires_grad} | dict(two.named_parameters())
+    for name, a in first.items():
+        got, expected = named[name].grad, a + second[name]
+        off = np.abs((0.0 if got is None else got.data) - expected).max(initial=0)
+        allowed = 1e3 * float(np.finfo(out.dtype).eps) * max(1.0, np.abs(expected).max(initial=0))
+        need(off <= allowed, f"the gradient of {name} after two calls is {off:.2g} off the sum of both")
+
+
+def _container(s: _Subject) -> int:
+    """A sequence of modules has the same ones by position, from either end, in slices and when iterated over."""
+    m: Any = s.make()
+    if not all(hasattr(type(m), name) for name in ("__len__", "__iter__", "__getitem__")):
+        raise NotApplicableError("it is no sequence: it has no length, cannot be iterated over, or not indexed")
+    parts = list(m)
+    if not all(isinstance(part, Module) for part in parts):
+        raise NotApplicableError("it does not iterate over modules")
+    n = len(parts)
+    need(len(m) == n, f"its length is {len(m)}, but it iterates over {n}")
+    inside = {id(part) for _, part in m.named_modules()}
+    for i, part in enumerate(parts):
+        need(m[i] is part, f"[{i}] is not module {i} of those that it iterates over")
+        need(m[i - n] is part, f"[{i - n}] is not [{i}]")
+        need(id(part) in inside, f"[{i}] is not among its modules")
+    for i in (n, -n - 1):
+        try:
+            found = m[i]
+        except IndexError:
+            continue
+        need(False, f"[{i}] of {n} is {type(found).__name__}, but must raise IndexError")
+    for where in (slice(1, None), slice(None, -1), slice(None, None, 2)):
+        try:
+            some = m[where]
+        except TypeError:  # it has no slices
+            break
+        need([id(a) for a in some] == [id(a) for a in parts[where]], f"{where} is not those of its modules")
+    return n
+
+
 def _state(s: _Subject) -> None:
     """A module with another's state_dict continues as that one does; the state_dict is a copy."""
     one, two = s.make(True), s.make(True)
@@ -474,6 +539,9 @@ CHECKS = MappingProxyType[str, Callable[[_Subject], int | None]](
         "second": lambda s: _gradients(s, 2),
         "train and eval": _modes,
         "same seed": _same_seed,
+        "noise": _noise,
+        "twice": _twice,
+        "container": _container,
         "state": _state,
         "dtypes": _dtypes,
         "layouts": _layouts,

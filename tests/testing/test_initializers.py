@@ -107,6 +107,65 @@ def test_an_orthogonal_matrix_without_the_correction_of_signs_dies():
     assert [p.name for p in report.properties if p.verdict == "fail"] == ["both signs"]
 
 
+class Claim(init.Law):
+    """A law with the cdf of another."""
+
+    def __init__(self, mean, variance, support, cdf):
+        super().__init__(mean, variance, support)
+        object.__setattr__(self, "below", cdf)
+
+    def cdf(self, x):
+        return self.below(x)
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        (0.01, 1 / 3, (-1, 1), 1),
+        (0, 0.34, (-1, 1), 1),
+        (0, 0.33, (-1, 1), 1),
+        (0, 1 / 3, (-1, 1.01), 0.99),
+        (0, 1 / 3, (-0.99, 1), 1),
+        (0, 1 / 3, (-1, 1), 1.01),
+        (2, 1 / 3, (-1, 1), 1),
+        (0, 1.1, (-1, 1), 1),
+    ],
+)
+def test_a_law_that_contradicts_its_cdf_dies(claim):
+    *claimed, most = claim
+    law = Claim(*claimed, lambda x: most * np.clip((x + 1) / 2, 0, 1))
+    report = testing.check_initializer(mutant(lambda r, s, i, o: r.uniform(-1, 1, s)), law=lambda *_: law)
+    assert [p.verdict for p in report.properties if p.name == "law"] == ["fail"], report
+
+
+def test_a_law_with_heavy_tails_does_not_contradict_itself():
+    t = scipy.stats.t(3)
+    law = Claim(0.0, 3.0, (-math.inf, math.inf), t.cdf)
+    report = testing.check_initializer(mutant(lambda r, s, i, o: r.standard_t(3, s)), law=lambda *_: law)
+    assert [p.verdict for p in report.properties if p.name == "law"] == ["pass"], report
+
+
+@pytest.mark.parametrize(("mean", "variance"), [(0.5, 0.25), (0.6, 0.25), (0.5, 0.26), (0.5, 0.24)])
+def test_a_law_without_a_cdf_is_held_to_mean_and_variance(mean, variance):
+    """Elements that depend on each other, as those of a row do."""
+    rows = mutant(lambda r, s, i, o: np.broadcast_to(r.integers(0, 2, (s[0], 1)), s))
+    report = testing.check_initializer(rows, law=lambda *_: init.Law(mean, variance))
+    assert bool(report) == ((mean, variance) == (0.5, 0.25)), report
+    assert [p.name for p in report.properties if p.verdict == "fail"] in ([], ["mean and variance"])
+
+
+@pytest.mark.parametrize(("rule", "says"), [(init.normal(), False), (init.ones(), True)])
+def test_a_wrong_word_about_symmetry_dies(rule, says):
+    kind = type("Says", (type(rule),), {"breaks_symmetry": says})
+    assert [p.name for p in testing.check_initializer(kind()).properties if p.verdict == "fail"] == ["symmetry"]
+
+
+def test_fans_that_are_guessed_from_the_shape_die():
+    rule = mutant(lambda r, s, i, o: r.uniform(-1, 1, s) / math.sqrt(s[1]))
+    report = testing.check_initializer(rule, law=init.default().law)
+    assert [p.name for p in report.properties if p.verdict == "fail"] == ["fans"]
+
+
 def test_float32_only_and_bad_rounding_die():
     report = testing.check_initializer(lambda rng, shape, *fans: np.zeros(shape, "float32"))
     assert [p.name for p in report.properties if p.verdict == "fail"] == [

@@ -45,7 +45,7 @@ def missing(report):
 def test_a_users_module_passes():
     report = testing.check_module(Mine, X)
     assert report, report
-    assert {*missing(report)} == COMPILED
+    assert {*missing(report)} == {"noise", "container"} | COMPILED
     assert [p.examples for p in report.properties if p.name in ("permutations", "twins")] == [1, 1]
     assert str(report).startswith("Mine\nruns ")
 
@@ -53,10 +53,10 @@ def test_a_users_module_passes():
 @pytest.mark.parametrize(
     ("module", "why"),
     [
-        (nn.Linear(2, 1), {"permutations", "twins"}),
+        (nn.Linear(2, 1), {"noise", "container", "permutations", "twins"}),
         (nn.Sequential(nn.Dropout(0.5), nn.Linear(2, 1)), {"permutations", "twins"}),
-        (nn.LeakyReLU, {"parameters", "power", "permutations", "twins"}),
-        (nn.Flatten, {"parameters", "power", "permutations", "twins"}),
+        (nn.LeakyReLU, {"parameters", "power", "noise", "container", "permutations", "twins"}),
+        (nn.Flatten, {"parameters", "power", "noise", "container", "permutations", "twins"}),
     ],
     ids=repr,
 )
@@ -219,6 +219,70 @@ class NeverReset(Mine):
         return mg.tanh(x + mg.copy(self.calls))
 
 
+class SameNoise(Mine):
+    """What it adds in training is drawn once."""
+
+    def __init__(self):
+        super().__init__()
+        self.noise = nn.Buffer(np.zeros(3))
+
+    def reset(self, rng):
+        mg.assign(self.noise, rng.random(3))
+
+    def between(self, x):
+        return mg.tanh(x + self.noise) if self.training else mg.tanh(x)
+
+
+class NoCopy(Mine):
+    """Its tape saves a counter, which the next call writes."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = nn.Buffer([1.0])
+
+    def between(self, x):
+        if self.training:
+            mg.assign(self.calls, self.calls.data + 1)
+        return mg.tanh(x) * self.calls
+
+
+class Stack(Mine):
+    """A list of modules that can be indexed."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = [self.inner, self.outer]
+
+    def __len__(self):
+        return len(self.parts)
+
+    def __iter__(self):
+        return iter(self.parts)
+
+    def __getitem__(self, i):
+        return self.parts[i]
+
+
+class WrongLength(Stack):
+    def __len__(self):
+        return 1
+
+
+class FromOne(Stack):
+    def __getitem__(self, i):
+        return self.parts[i - 1]
+
+
+class Wraps(Stack):
+    def __getitem__(self, i):
+        return self.parts[i if isinstance(i, slice) else i % 2]
+
+
+class WrongSlices(Stack):
+    def __getitem__(self, i):
+        return self.parts if isinstance(i, slice) else self.parts[i]
+
+
 class Float32(Mine):
     def between(self, x):
         return mg.tanh(mg.astype(x, "float32"))
@@ -320,6 +384,12 @@ FAULTS = [
     (ForgetsItsState, "state"),
     (OwnEntropy, "same seed"),
     (NeverReset, "same seed"),
+    (SameNoise, "noise"),
+    (NoCopy, "twice"),
+    (WrongLength, "container"),
+    (FromOne, "container"),
+    (Wraps, "container"),
+    (WrongSlices, "container"),
     (Float32, "dtypes"),
     (Centres, "rows"),
     (KnowsTheLayout, "layouts"),
@@ -344,6 +414,7 @@ def test_a_wrong_module_is_caught(fault, law):
 
 def test_a_right_one_is_not():
     assert not failing(Mine)
+    assert not failing(Stack, only=("container",))
 
 
 def test_all_checks_have_caught_something():
