@@ -32,7 +32,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import hypothesis
 import numpy as np
+import pytest
 
 import minigrad as mg
 from minigrad import testing
@@ -59,7 +61,7 @@ class Mutant(NamedTuple):
     fault: str
     before: str
     after: str
-    code: Callable[[], types.CodeType]
+    codes: Callable[[], list[types.CodeType]]  # of the function, and of those around it
 
     @property
     def key(self) -> str:
@@ -242,15 +244,19 @@ def replaced(tree: ast.Module, old: ast.AST, new: ast.AST) -> ast.Module:
     return ast.fix_missing_locations(copy.deepcopy(tree, memo))
 
 
-def code_of(tree: ast.Module, path: Path, name: str, line: int) -> types.CodeType:
-    """The code of the function that begins on that line."""
-    todo = [compile(tree, str(path), "exec")]
+def codes_of(tree: ast.Module, path: Path, name: str, line: int) -> list[types.CodeType]:
+    """The code of the function that begins on that line, and those of the functions around it, from inside out."""
+    todo: list[list[types.CodeType]] = [[compile(tree, str(path), "exec")]]
     while todo:
-        code = todo.pop()
-        if code.co_name == name and code.co_firstlineno == line:
-            return code
-        todo += [c for c in code.co_consts if isinstance(c, types.CodeType)]
+        codes = todo.pop()
+        if codes[0].co_name == name and codes[0].co_firstlineno == line:
+            return codes[:-1]
+        todo += [[c, *codes] for c in codes[0].co_consts if isinstance(c, types.CodeType)]
     raise LookupError(f"{name} in line {line} of {path}")
+
+
+def key_of(code: types.CodeType) -> tuple[str, int, str]:
+    return code.co_filename, code.co_firstlineno, code.co_name
 
 
 def mutants() -> Iterator[Mutant]:
@@ -274,7 +280,7 @@ def _of_function(room: str, path: Path, tree: ast.Module, function: ast.Function
         before, after = (ast.unparse(ast.fix_missing_locations(copy.deepcopy(n))) for n in (old, new))
         at = getattr(old, "lineno", function.lineno)
         return Mutant(
-            room, place, label, at, fault, before, after, lambda: code_of(changed(), path, function.name, line)
+            room, place, label, at, fault, before, after, lambda: codes_of(changed(), path, function.name, line)
         )
 
     for node in ast.walk(function):
@@ -338,7 +344,7 @@ def reach(start: Any) -> set[tuple[str, int, str]]:
             codes = [x.__code__]
             while codes:
                 code = codes.pop()
-                found.add((code.co_filename, code.co_firstlineno, code.co_name))
+                found.add(key_of(code))
                 codes += [c for c in code.co_consts if isinstance(c, types.CodeType)]
                 todo += [x.__globals__[n] for n in code.co_names if n in x.__globals__]
                 todo += [
@@ -381,6 +387,9 @@ def judges(room: str, seed: int) -> list[tuple[str, set[tuple[str, int, str]], C
 
     named: dict[str, Callable[[], Any]] = {}
     if room in ("rules", "kernels"):
+        import mpmath  # noqa: F401 (that tests need not load it anew for each mutant)
+        import scipy.special  # noqa: F401
+    if room in ("rules", "kernels"):
         own = {name: op for name, op in mg.REGISTRY.items() if op.__module__.startswith("minigrad.")}
         return [(name, reach(op), by_op(op)) for name, op in own.items()]
     if room == "initializers":
@@ -394,6 +403,42 @@ def judges(room: str, seed: int) -> list[tuple[str, set[tuple[str, int, str]], C
         named = {n: functools.partial(testing.check_module, make, *xs) for n, (make, *xs) in MODULES.items()}
         subjects = {n: type(make()) for n, (make, *_) in MODULES.items()}
     return [(name, reach(subjects[name]), by_report(check)) for name, check in named.items()]
+
+
+TESTS = PACKAGE.parent / "tests"
+
+
+def tests_of(mutant: Mutant) -> list[tuple[str, Callable[[], str]]]:
+    """The tests of a file of kernels (order, chain, accuracy), or of the ops' values and conventions, as judges."""
+    if mutant.room == "kernels":
+        name = "elementwise" if mutant.path.endswith("vector_math.py") else Path(mutant.path).stem
+        files = [TESTS / "kernels" / f"test_{name}.py"]
+    else:
+        files = [TESTS / "ops" / f"test_{name}.py" for name in ("values", "kinks", "fused")]
+    return [(file.name, functools.partial(_by_tests, file)) for file in files]
+
+
+def _by_tests(file: Path) -> str:
+    hypothesis.settings.register_profile("judge", max_examples=10, database=None, deadline=None, derandomize=True)
+    hypothesis.settings.load_profile("judge")
+    first = _First()
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not intense", f"--rootdir={TESTS.parent}"]
+    options += [f"--confcutdir={file.parent}", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    pytest.main([*options, str(file)], plugins=[first])
+    return first.failed
+
+
+class _First:
+    """A plugin that keeps the first failure."""
+
+    failed = ""
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed and not self.failed:
+            self.failed = f"{report.nodeid.partition('::')[2]}: {str(report.longrepr).strip().splitlines()[-1]}"
+
+    def pytest_collectreport(self, report: Any) -> None:
+        self.pytest_runtest_logreport(report)
 
 
 X = np.array([[0.7, -1.2, 0.4], [1.1, 0.3, -0.6], [-0.8, 0.9, 1.3], [0.2, -0.5, 2.1]])
@@ -427,23 +472,19 @@ MODULES |= {
 
 def judge(mutant: Mutant, subjects: Any) -> tuple[str, str]:
     """(verdict, by what) in this process, which must be a fresh one."""
-    code = mutant.code()
-    originals = [
-        f
-        for f in gc.get_objects()
-        if isinstance(f, types.FunctionType)
-        and f.__code__.co_filename == code.co_filename
-        and (f.__code__.co_firstlineno, f.__code__.co_name) == (code.co_firstlineno, code.co_name)
-    ]
-    key = (code.co_filename, code.co_firstlineno, code.co_name)
+    codes = {key_of(code): code for code in mutant.codes()}
+    originals = [f for f in gc.get_objects() if isinstance(f, types.FunctionType) and key_of(f.__code__) in codes]
+    key = next(iter(codes))
     chosen = sorted((len(reached), i, name, run) for i, (name, reached, run) in enumerate(subjects) if key in reached)[
         : JUDGES.get(mutant.room)
     ]
+    if mutant.room in ("kernels", "rules"):
+        chosen += [(0, 0, *test) for test in tests_of(mutant)]
     if not chosen:
         return "unjudged", "nothing with checks of its own reaches it"
     for f in originals:
         try:
-            f.__code__ = code
+            f.__code__ = codes[key_of(f.__code__)]
         except ValueError:  # other variables of the closure
             return "unmade", "the function has other free variables then"
         for fault in RESULTS:
@@ -502,7 +543,7 @@ def run(todo: list[Mutant], file: Path, processes: int, seed: int) -> None:
                 verdict, by = json.loads(text) if text else ("killed", f"signal {os.waitstatus_to_exitcode(status)}")
                 record = {**mutant._asdict(), "key": mutant.key, "verdict": verdict, "by": by}
                 record |= {"seconds": round(time.time() - since, 2)}
-                del record["code"]
+                del record["codes"]
                 out.write(json.dumps(record, ensure_ascii=False) + "\n")
                 out.flush()
                 done += 1

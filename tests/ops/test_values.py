@@ -1,0 +1,84 @@
+"""Values as NumPy and SciPy have them, or as a line of NumPy says: by kernel and by formula, at ties too."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special
+
+import minigrad as mg
+from minigrad.engine.state import formulas
+from minigrad.testing.laws import tied
+
+from .laws import samples
+
+NAMES = """abs add all any argmax argmin broadcast_to concatenate cos cumsum exp expm1 expand_dims flip log log1p matmul
+max maximum mean min minimum prod reshape sign sin sqrt square squeeze stack std sum take take_along_axis tanh
+transpose var where""".split()
+HERE = {name: getattr(np, name) for name in NAMES}
+HERE |= {
+    "neg": np.negative,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.true_divide,
+    "pow": np.power,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "erf": special.erf,
+    "sigmoid": special.expit,
+    "logsumexp": special.logsumexp,
+    "softmax": lambda x, axis=-1: special.softmax(x, axis),
+    "log_softmax": lambda x, axis=-1: special.log_softmax(x, axis),
+    "clip": lambda x, low=None, high=None: np.minimum(np.maximum(x, -9 if low is None else low), high or 9),
+    "norm": lambda x, axis=None, keepdims=False: np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims)),
+    "relu": lambda x: x * (x > 0),
+    "leaky_relu": lambda x, slope=0.01: np.where(x > 0, x, slope * x),
+    "elu": lambda x, alpha=1.0: np.where(x > 0, x, alpha * (np.exp(x) - 1)),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "softplus": lambda x: np.log(1 + np.exp(x)),
+    "getitem": lambda x, index: x[index],
+    "pad": lambda x, widths, value=0.0: np.pad(x, widths, constant_values=value),
+    "swapaxes": lambda x, axis1=-1, axis2=-2: np.swapaxes(x, axis1, axis2),
+    "copy": np.copy,
+    "one_hot": lambda i, classes: (i[..., None] == np.arange(classes)).astype(np.float32),
+    "linear": lambda x, w, b=None: x @ w.T + (0 if b is None else b),
+}
+
+
+def reduced(losses, reduction):
+    return losses if reduction == "none" else np.sum(losses) if reduction == "sum" else np.mean(losses)
+
+
+HERE |= {
+    "mse_loss": lambda a, b, reduction="mean": reduced((a - b) ** 2, reduction),
+    "l1_loss": lambda a, b, reduction="mean": reduced(abs(a - b), reduction),
+    "huber_loss": lambda a, b, reduction="mean", delta=1.0: reduced(special.huber(delta, a - b), reduction),
+    "bce_with_logits": lambda x, t, reduction="mean": reduced(np.log(1 + np.exp(x)) - x * t, reduction),
+}
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_values(name):
+    """To a few units of float32, far less than another formula would be off; shapes and kinds exactly."""
+
+    @settings(max_examples=max(8, settings().max_examples // 2))
+    @given(samples(mg.REGISTRY[name], (0, 1, 2, 3)), st.booleans())
+    def check(s, at_ties):
+        if s.refused():
+            return
+        s = tied(s) if at_ties else s
+        args, of = s.args, HERE[name]
+        with np.errstate(all="ignore"):
+            want = np.asarray(of(args, **s.options) if s.op.sequence else of(*args, **s.options))
+            values = [s.value()]
+            with formulas():
+                values.append(s.value())
+        for y in values:
+            assert (y.shape, y.dtype.kind) == (want.shape, want.dtype.kind)
+            np.testing.assert_allclose(y, want, rtol=2e-5, atol=2e-5)
+
+    check()
