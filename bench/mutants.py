@@ -47,7 +47,7 @@ FILES = {
     "optimizers": ["optim/*.py"],
     "modules": ["nn/layers.py", "nn/activations.py"],
 }
-SECONDS = 120  # a mutant that is not judged by then hangs, which is a failure
+SECONDS = 60  # a mutant that is not judged by then hangs, which is a failure
 JUDGES = {"rules": 3, "kernels": 3}  # ops that are asked about what several use, those that use least besides first
 
 
@@ -422,9 +422,12 @@ def _by_tests(file: Path) -> str:
     hypothesis.settings.register_profile("judge", max_examples=10, database=None, deadline=None, derandomize=True)
     hypothesis.settings.load_profile("judge")
     first = _First()
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not intense", f"--rootdir={TESTS.parent}"]
-    options += [f"--confcutdir={file.parent}", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    pytest.main([*options, str(file)], plugins=[first])
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-m", "not intense"]
+    options += [f"--rootdir={TESTS.parent}", f"--confcutdir={file.parent}"]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    code = pytest.main([*options, str(file)], plugins=[first])
+    if code > pytest.ExitCode.TESTS_FAILED:
+        raise SystemExit(f"{file} cannot be run")
     return first.failed
 
 
@@ -435,7 +438,9 @@ class _First:
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed and not self.failed:
-            self.failed = f"{report.nodeid.partition('::')[2]}: {str(report.longrepr).strip().splitlines()[-1]}"
+            crash = getattr(report.longrepr, "reprcrash", None)
+            why = crash.message if crash else str(report.longrepr)
+            self.failed = f"{report.nodeid.partition('::')[2]}: {why.splitlines()[0]}"
 
     def pytest_collectreport(self, report: Any) -> None:
         self.pytest_runtest_logreport(report)
