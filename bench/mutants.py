@@ -75,6 +75,9 @@ class Mutant(NamedTuple):
 ADJOINTS = "swapaxes", "transpose", "sum_to", "sum", "expand", "reshape", "squeeze", "unsqueeze"
 
 
+CHECKS = "check", "_same", "_count"  # functions with such names raise errors
+
+
 def signs(node: ast.AST) -> Iterator[ast.AST]:
     swaps = {ast.Add: ast.Sub, ast.Sub: ast.Add}
     if isinstance(node, ast.BinOp) and type(node.op) in swaps:
@@ -165,7 +168,7 @@ def accumulation(node: ast.AST) -> Iterator[Any]:
 
 def _checks(call: ast.Call) -> bool:
     """Whether the function called does no more, where its value is not used, than raise errors."""
-    return any(word in ast.unparse(call.func) for word in ("check", "_same", "_count"))
+    return any(word in ast.unparse(call.func) for word in CHECKS)
 
 
 def fusion(node: ast.AST) -> Iterator[ast.AST]:
@@ -217,15 +220,19 @@ def functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
 
 
 def skipped(function: ast.FunctionDef) -> set[int]:
-    """Ids of nodes that are no arithmetic: annotations, decorators, errors and what leads to them."""
+    """Ids of nodes that are no arithmetic: annotations, decorators, errors and what leads to them, strict=True."""
     found: set[int] = set()
     for node in ast.walk(function):
         parts: list[Any] = []
-        if "check" in function.name:
+        if any(word in function.name for word in CHECKS):
             parts = [node]
         elif isinstance(node, ast.If) and any(isinstance(part, ast.Raise) for part in node.body):
             parts = [node.test, *node.body]
-        elif isinstance(node, ast.Raise | ast.Assert):
+        elif (
+            isinstance(node, ast.Raise | ast.Assert)
+            or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _checks(node.value))
+            or (isinstance(node, ast.keyword) and node.arg == "strict")
+        ):
             parts = [node]
         elif isinstance(node, ast.FunctionDef):
             parts = [*node.decorator_list, node.args, node.returns]

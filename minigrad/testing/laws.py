@@ -230,7 +230,21 @@ def dtypes(s: Sample) -> None:
 
 
 def integers(s: Sample) -> None:
-    """Integers and bools are promoted as in NumPy, among floats and alone, and never taken for floats."""
+    """Integers and bools are promoted as in NumPy, among floats and alone, and never taken for floats.
+
+    Where integers are declared, they may be of any size.
+    """
+    for i, (a, domain) in enumerate(zip(s.args, s.domains, strict=True)):
+        for narrow in (np.int32, np.uint8):
+            if isinstance(a, np.ndarray) and domain.kind == "i" and np.array_equal(a, a.astype(narrow)):
+                other, what = (
+                    s.with_args([*s.args[:i], a.astype(narrow), *s.args[i + 1 :]]),
+                    f"{s.names[i]} as {narrow}",
+                )
+                same(other.value(), s.value(), what)
+                if s.active:
+                    g = s.cotangent()
+                    all_same(pull(other, g), pull(s, g), s, what)
     floats = [i for i, a in enumerate(s.args) if is_float(a)]
     if not floats:
         return

@@ -275,3 +275,46 @@ def test_exp_scaled_by_products_is_exp_scaled_by_an_instruction(dtype, monkeypat
         np.linspace(-105, 90, 10_001).astype(dtype),
     ):
         assert same(other(x), ew.exp(x))
+
+
+SHAPES = [
+    ((), ()), ((7,), ()), ((0,), (1,)), ((3, 40), (3, 40)), ((3, 40), (40,)), ((3, 40), (3, 1)), ((1, 40), (3, 1)),
+    ((2, 3, 5), (5,)), ((2, 3, 5), (3, 5)), ((2, 3, 5), (2, 1, 1)), ((2, 3, 5), (2, 3, 1)), ((2, 1, 5), (1, 1, 1)),
+    ((2, 1, 3, 1, 5), (3, 1, 5)),
+]  # fmt: skip
+PAIRWISE = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.true_divide}
+
+
+@pytest.mark.parametrize("name", PAIRWISE)
+def test_plain_arithmetic_broadcasts_as_in_numpy(name, dtype, rng):
+    f, there = getattr(ew, name), PAIRWISE[name]
+    for shapes in SHAPES:
+        for a, b in itertools.permutations([np.asarray(rng.standard_normal(shape), dtype) for shape in shapes]):
+            assert same(f(a, b), there(a, b)), shapes
+            for number in (0.0, -0.0, 1.5, 2):
+                with np.errstate(all="ignore"):
+                    assert same(f(a, number), there(a, dtype.type(number)))
+                    assert same(f(number, a), there(dtype.type(number), a))
+    a = rng.standard_normal((4, 6)).astype(dtype)
+    assert same(f(a[:, 1:4], a[::2, :3].repeat(2, axis=0)), there(a[:, 1:4], a[::2, :3].repeat(2, axis=0)))
+    assert same(f(a[::2], a[1::2]), there(a[::2], a[1::2]))
+    assert f(2, 3, np.dtype(dtype)).dtype == dtype
+    for x, y in ((a, a[:, ::-1]), (a.T, a.T.copy()), (np.ones((2, 3, 4), dtype), np.ones((3, 1), dtype))):
+        with pytest.raises(ValueError, match="no rows in common"):
+            f(x, y)
+    assert not ew.number(1.5, dtype).flags.writeable
+    assert ew.number(1.5, dtype).shape == (1,)
+
+
+def test_plain_arithmetic_of_one_operand(dtype, rng):
+    x = rng.standard_normal(33).astype(dtype)
+    x[:4] = [0.0, -0.0, np.inf, np.nan]
+    with np.errstate(all="ignore"):
+        for f, there in ((ew.neg, np.negative), (ew.square, np.square), (ew.absolute, np.abs), (ew.sqrt, np.sqrt)):
+            assert same(f(x), there(x))
+
+
+def test_other_forms_of_gelu_are_refused():
+    for f in (ew.gelu, lambda x, form: ew.gelu_vjp(x, x, form)):
+        with pytest.raises(ValueError, match="approximate must be"):
+            f(np.ones(2), "erf")

@@ -82,3 +82,31 @@ def test_values(name):
             np.testing.assert_allclose(y, want, rtol=2e-5, atol=2e-5)
 
     check()
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((4, 2, 3), (3,)), ((3,), (4, 3, 2)), ((2, 3), (4, 3, 2))],
+)
+def test_matmul_of_vectors(a, b):
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal(a), rng.standard_normal(b)
+    x, y = mg.tensor(a), mg.tensor(b)
+    for z in (mg.matmul(x, y), x @ y, a @ y, x @ b, mg.matmul(a, b)):
+        assert z.shape == np.matmul(a, b).shape
+        np.testing.assert_allclose(z, np.matmul(a, b))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [((), (3,)), ((3,), ()), ((3,), (2,)), ((2, 3), (2,)), ((2,), (3, 2)), ((2,), (2, 3, 2))]
+)
+def test_matmul_of_shapes_that_do_not_match(a, b):
+    with pytest.raises(ValueError, match="matmul: "):
+        mg.matmul(np.ones(a), np.ones(b))
+
+
+@pytest.mark.parametrize("index", [0, np.int64(1), slice(1, 3), None, ..., (slice(None, None, -1), 2), (None, ..., 1)])
+def test_basic_indices_give_views(index):
+    x = np.arange(12.0).reshape(3, 4)
+    assert np.shares_memory(mg.getitem(x, index), x)
+    assert not np.shares_memory(mg.getitem(x, [0, 1]), x)
