@@ -337,7 +337,7 @@ def reach(start: Any) -> set[tuple[str, int, str]]:
         seen.add(id(x))
         x = getattr(x, "py_func", getattr(x, "__wrapped__", x))
         if isinstance(x, mg.engine.op.Op):
-            todo += [x.fn, x.kernel, x.native, *x.rules.values(), *x.residuals.values(), x.fused and x.fused[1]]
+            todo += [x.fn, x.kernel, x.native, x.blas, *x.rules.values(), *x.residuals.values(), x.fused and x.fused[1]]
         elif isinstance(x, mg.engine.op.Rule):
             todo += [x.fn, x.kernel]
         elif isinstance(x, mg.kernels.jit.Kernel):

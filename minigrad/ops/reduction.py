@@ -20,10 +20,15 @@ DISTINCT = reals(-2, 2, distinct=True)
 AXES: Final[tuple[Any, ...]] = (
     (((3, 4),), {}),
     (((2, 3, 4),), {"axis": 1}),
-    (((2, 3, 4),), {"axis": (0, -1), "keepdims": True}),
+    (((2, 3, 4),), {"axis": (-1, 0), "keepdims": True}),
     (((5,),), {"axis": -1}),
 )
 SPREADS: Final[tuple[Any, ...]] = (*AXES, (((4, 3),), {"axis": 0, "ddof": 1}))
+INDICES: Final[tuple[Any, ...]] = (
+    (((3, 4),), {}),
+    (((3, 4),), {"axis": 0}),
+    (((3, 2),), {"axis": 1, "keepdims": True}),
+)
 ONE_AXIS: Final[tuple[Any, ...]] = (
     (((3, 4),), {}),
     (((3, 4),), {"axis": 0}),
@@ -245,7 +250,7 @@ def _(g, x, y, axis, x_shape):
     method=True,
     differentiable=False,
     x=DISTINCT,
-    cases=[(((3, 4),), {}), (((3, 4),), {"axis": 0})],
+    cases=INDICES,
 )
 def argmax(x, axis=None, keepdims=False):
     """Index of the largest element along ``axis`` (the first of them), or in x flattened."""
@@ -258,7 +263,7 @@ def argmax(x, axis=None, keepdims=False):
     method=True,
     differentiable=False,
     x=DISTINCT,
-    cases=[(((3, 4),), {}), (((3, 4),), {"axis": 0})],
+    cases=INDICES,
 )
 def argmin(x, axis=None, keepdims=False):
     """Index of the smallest element along ``axis`` (the first of them), or in x flattened."""
@@ -271,7 +276,7 @@ def argmin(x, axis=None, keepdims=False):
     method=True,
     differentiable=False,
     x=bools(),
-    cases=[(((3, 4),), {}), (((3, 4),), {"axis": 0})],
+    cases=INDICES,
 )
 def any(x, axis=None, keepdims=False):
     """Whether any element is not zero, over ``axis``."""
@@ -284,7 +289,7 @@ def any(x, axis=None, keepdims=False):
     method=True,
     differentiable=False,
     x=bools(),
-    cases=[(((3, 4),), {}), (((3, 4),), {"axis": 0})],
+    cases=INDICES,
 )
 def all(x, axis=None, keepdims=False):
     """Whether every element is not zero, over ``axis``."""

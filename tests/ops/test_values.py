@@ -1,4 +1,4 @@
-"""Values as NumPy and SciPy have them, or as a line of NumPy says: by kernel and by formula, at ties too."""
+"""Values as NumPy and SciPy have them, or as a line of NumPy says: by kernel, by formula and by BLAS, at ties too."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy import special
 
 import minigrad as mg
-from minigrad.engine.state import formulas
+from minigrad.engine.state import blas, formulas
+from minigrad.ops.activation import _threshold
 from minigrad.testing.laws import tied
 
 from .laws import samples
@@ -45,6 +46,8 @@ HERE |= {
     "swapaxes": lambda x, axis1=-1, axis2=-2: np.swapaxes(x, axis1, axis2),
     "copy": np.copy,
     "one_hot": lambda i, classes: (i[..., None] == np.arange(classes)).astype(np.float32),
+    "assign": lambda p, value: np.broadcast_to(value, p.shape),
+    "scale": lambda p, s: s * p,
     "linear": lambda x, w, b=None: x @ w.T + (0 if b is None else b),
 }
 
@@ -75,8 +78,9 @@ def test_values(name):
         with np.errstate(all="ignore"):
             want = np.asarray(of(args, **s.options) if s.op.sequence else of(*args, **s.options))
             values = [s.value()]
-            with formulas():
-                values.append(s.value())
+            for other in (formulas, blas):
+                with other():
+                    values.append(s.value())
         for y in values:
             assert (y.shape, y.dtype.kind) == (want.shape, want.dtype.kind)
             np.testing.assert_allclose(y, want, rtol=2e-5, atol=2e-5)
@@ -110,3 +114,25 @@ def test_basic_indices_give_views(index):
     x = np.arange(12.0).reshape(3, 4)
     assert np.shares_memory(mg.getitem(x, index), x)
     assert not np.shares_memory(mg.getitem(x, [0, 1]), x)
+
+
+def test_an_index_that_changes_later_changes_nothing():
+    x, index = mg.tensor(np.arange(4.0), requires_grad=True), np.array([0, 1])
+    y = x[index, ...]
+    index[:] = 3
+    y.backward(np.ones(2))
+    assert x.grad.tolist() == [1, 1, 0, 0]
+
+
+def test_reshape_takes_sizes_in_any_form():
+    x = mg.tensor(np.arange(6.0))
+    for y in (x.reshape(2, 3), x.reshape((2, 3)), x.reshape([2, -1]), x.reshape(6).reshape(-1, 3)):
+        assert y.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert x.reshape(6).shape == x.reshape(-1).shape == (6,)
+
+
+def test_thresholds_of_random_words():
+    assert [_threshold(rate) for rate in (0, 0.25, 0.5, 1 - 2.0**-40)] == [0, 2**30, 2**31, 2**32 - 1]
+    for rate in (-0.1, 1.0, np.nan):
+        with pytest.raises(ValueError, match="rate must lie in"):
+            _threshold(rate)
