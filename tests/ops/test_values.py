@@ -136,3 +136,15 @@ def test_thresholds_of_random_words():
     for rate in (-0.1, 1.0, np.nan):
         with pytest.raises(ValueError, match="rate must lie in"):
             _threshold(rate)
+
+
+@pytest.mark.parametrize("kind", ["bool", "uint8", "int32", "int64", "uint64"])
+@pytest.mark.parametrize("name", ["sum", "prod", "max", "cumsum", "sign", "abs"])
+def test_integers_stay_integers_as_in_numpy(name, kind):
+    x = np.array([[7, 0, 3], [1, 5, 9]]).astype(kind)
+    if kind == "bool" and name == "sign":
+        return  # neither has it
+    want = getattr(np, name)(x)
+    got = np.asarray(mg.REGISTRY[name](x))
+    assert got.dtype == want.dtype
+    assert got.tolist() == want.tolist()
