@@ -192,6 +192,8 @@ def test_plain_rules_have_the_bits_of_numpy(dtype, rng):
     assert same(ew.leaky_relu_vjp(g, x, 0.1), np.where(x > 0, g, slope * g))
     assert same(ew.softplus_vjp(g, x), g * ew.sigmoid(x))
     assert same(ew.silu(x), x * ew.sigmoid(x))
+    for f, other in ((ew.leaky_relu, x), (ew.elu, ew.expm1(x))):  # below 0 is where 0 is: the sign of zero tells
+        assert same(f(x, -0.1), np.where(x > 0, x, -slope * other))
     assert same(ew.elu(x, 0.1), np.where(x > 0, x, slope * ew.expm1(x)))
     assert same(ew.elu_vjp(g, x, 0.1), np.where(x > 0, g, (g * slope) * ew.exp(x)))
 
