@@ -47,7 +47,7 @@ FILES = {
     "optimizers": ["optim/*.py"],
     "modules": ["nn/layers.py", "nn/activations.py"],
 }
-SECONDS = 60  # a mutant that is not judged by then hangs, which is a failure
+SECONDS = 60  # of the processor's time; a mutant that is not judged by then hangs, which is a failure
 JUDGES = {"rules": 3, "kernels": 3}  # ops that are asked about what several use, those that use least besides first
 
 
@@ -532,7 +532,8 @@ def start(mutant: Mutant, subjects: Any) -> tuple[int, int]:
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
-    signal.alarm(SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.alarm(10 * SECONDS)
     try:
         answer = judge(mutant, subjects)
     except BaseException:
