@@ -424,8 +424,8 @@ def tests_of(mutant: Mutant) -> list[tuple[str, Callable[[], str]]]:
     """The tests of a file of kernels (order, chain, accuracy), or of the ops' values and conventions, as judges."""
     if mutant.room == "kernels":
         name = "elementwise" if mutant.path.endswith("vector_math.py") else Path(mutant.path).stem
-        names = [name, "pool"] if name == "gemm" else [name]  # whose parts threads share
-        files = [TESTS / "kernels" / f"test_{name}.py" for name in names]
+        others = {"gemm": ["pool"], "reduction": ["loss"]}  # whose parts threads share; what rows of losses consist of
+        files = [TESTS / "kernels" / f"test_{n}.py" for n in (name, *others.get(name, ()))]
     else:
         files = [TESTS / "ops" / f"test_{name}.py" for name in ("values", "kinks", "fused")]
     return [(file.name, functools.partial(_by_tests, file)) for file in files]

@@ -10,6 +10,7 @@ from kernel_tools import layouts, same
 from minigrad.kernels import elementwise as ew
 from minigrad.kernels import jit
 from minigrad.kernels import vector_math as vm
+from minigrad.kernels.simd import where
 
 FORWARD = {
     "exp": mpmath.exp,
@@ -320,3 +321,23 @@ def test_other_forms_of_gelu_are_refused():
     for f in (ew.gelu, lambda x, form: ew.gelu_vjp(x, x, form)):
         with pytest.raises(ValueError, match="approximate must be"):
             f(np.ones(2), "erf")
+
+
+def test_formulas_become_kernels(dtype, rng, monkeypatch):
+    """Operands first, then numbers, then the output; whatever the formula's own name."""
+    monkeypatch.setattr(jit.Kernel, "_file", lambda kernel, dtype: None)
+    a, b = (rng.standard_normal((3, 35)).astype(dtype) for _ in "ab")
+
+    def _far(a, b, low, high):
+        """a - b, within [low, high]."""
+        return where(a - b < low, low, where(a - b > high, high, a - b))
+
+    far = ew.mapped(_far, options=2)
+    assert same(far(a.T, b.T, -0.5, 0.25), np.clip(a - b, dtype.type(-0.5), dtype.type(0.25)).T.copy())
+    assert far.__doc__ == _far.__doc__
+    assert far.__name__ == "far"
+    assert (far.kernel.codes, far.kernel.ints, far.kernel.__name__) == ("TTTTT", 1, "far_loop")
+    assert far.kernel.writes == (False, False, False, False, True)
+    pairs = ew._pairwise(lambda a, b: a * b - a)
+    assert same(pairs(a, b[:1]), a * b[:1] - a)
+    assert (pairs.kernel.codes, pairs.kernel.ints, pairs.kernel.writes) == ("MMM", 0, (False, False, True))
