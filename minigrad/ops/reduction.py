@@ -26,8 +26,8 @@ AXES: Final[tuple[Any, ...]] = (
 SPREADS: Final[tuple[Any, ...]] = (*AXES, (((4, 3),), {"axis": 0, "ddof": 1}))
 INDICES: Final[tuple[Any, ...]] = (
     (((3, 4),), {}),
-    (((3, 4),), {"axis": 0}),
-    (((3, 2),), {"axis": 1, "keepdims": True}),
+    (((3, 4),), {"axis": 1}),
+    (((3, 2),), {"axis": 0, "keepdims": True}),
 )
 ONE_AXIS: Final[tuple[Any, ...]] = (
     (((3, 4),), {}),

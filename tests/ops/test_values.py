@@ -148,3 +148,11 @@ def test_integers_stay_integers_as_in_numpy(name, kind):
     got = np.asarray(mg.REGISTRY[name](x))
     assert got.dtype == want.dtype
     assert got.tolist() == want.tolist()
+
+
+def test_terms_are_summed_in_the_order_of_the_array_whatever_that_of_the_axes():
+    x = np.random.default_rng(0).standard_normal((17, 3, 19)).astype(np.float32)
+    for mode in (blas, formulas):
+        with mode():
+            assert mg.sum(x, (0, 2)).tolist() == mg.sum(x, (-1, 0)).tolist()
+            assert mg.logsumexp(x, (0, 2)).tolist() == mg.logsumexp(x, (-1, 0)).tolist()
