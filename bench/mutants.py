@@ -36,7 +36,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import hypothesis
 import numpy as np
+import pytest
 from references import REFERENCES
 
 import minigrad as mg
@@ -52,7 +54,7 @@ FILES = {
     "optimizers": ["optim/*.py"],
     "modules": ["nn/layers.py", "nn/activations.py"],
 }
-SECONDS = 120  # a mutant that is not judged by then hangs, which is a failure
+SECONDS = 60  # of the processor's time; a mutant that is not judged by then hangs, which is a failure
 JUDGES = {"rules": 3, "kernels": 3}  # ops that are asked about what several use, those that use least besides first
 
 
@@ -66,7 +68,7 @@ class Mutant(NamedTuple):
     fault: str
     before: str
     after: str
-    code: Callable[[], types.CodeType]
+    codes: Callable[[], list[types.CodeType]]  # of the function, and of those around it
     place: int = 0  # how many faults of the function before this one have the same text
 
     @property
@@ -81,6 +83,9 @@ class Mutant(NamedTuple):
 
 
 ADJOINTS = "swapaxes", "transpose", "sum_to", "sum", "expand", "reshape", "squeeze", "unsqueeze"
+
+
+CHECKS = "check", "_same", "_count"  # functions with such names raise errors
 
 
 def signs(node: ast.AST) -> Iterator[ast.AST]:
@@ -167,10 +172,15 @@ def accumulation(node: ast.AST) -> Iterator[Any]:
         target = copy.deepcopy(node.target)
         yield ast.Assign([target], node.value)
         yield ast.Pass()
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and "check" not in ast.unparse(node.value.func):
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and not _checks(node.value):
         # a function with super() has __class__ for a free variable, and must keep it
         kept = "super()" in ast.unparse(node.value.func)
         yield ast.Expr(ast.Name("__class__", ast.Load())) if kept else ast.Pass()
+
+
+def _checks(call: ast.Call) -> bool:
+    """Whether the function called does no more, where its value is not used, than raise errors."""
+    return any(word in ast.unparse(call.func) for word in CHECKS)
 
 
 def fusion(node: ast.AST) -> Iterator[ast.AST]:
@@ -222,15 +232,19 @@ def functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
 
 
 def skipped(function: ast.FunctionDef) -> set[int]:
-    """Ids of nodes that are no arithmetic: annotations, decorators, errors and what leads to them."""
+    """Ids of nodes that are no arithmetic: annotations, decorators, errors and what leads to them, strict=True."""
     found: set[int] = set()
     for node in ast.walk(function):
         parts: list[Any] = []
-        if "check" in function.name:
+        if any(word in function.name for word in CHECKS):
             parts = [node]
         elif isinstance(node, ast.If) and any(isinstance(part, ast.Raise) for part in node.body):
             parts = [node.test, *node.body]
-        elif isinstance(node, ast.Raise | ast.Assert):
+        elif (
+            isinstance(node, ast.Raise | ast.Assert)
+            or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and _checks(node.value))
+            or (isinstance(node, ast.keyword) and node.arg == "strict")
+        ):
             parts = [node]
         elif isinstance(node, ast.FunctionDef):
             parts = [*node.decorator_list, node.args, node.returns]
@@ -254,15 +268,19 @@ def replaced(tree: ast.Module, old: ast.AST, new: ast.AST) -> ast.Module:
     return ast.fix_missing_locations(copy.deepcopy(tree, memo))
 
 
-def code_of(tree: ast.Module, path: Path, name: str, line: int) -> types.CodeType:
-    """The code of the function that begins on that line."""
-    todo = [compile(tree, str(path), "exec")]
+def codes_of(tree: ast.Module, path: Path, name: str, line: int) -> list[types.CodeType]:
+    """The code of the function that begins on that line, and those of the functions around it, from inside out."""
+    todo: list[list[types.CodeType]] = [[compile(tree, str(path), "exec")]]
     while todo:
-        code = todo.pop()
-        if code.co_name == name and code.co_firstlineno == line:
-            return code
-        todo += [c for c in code.co_consts if isinstance(c, types.CodeType)]
+        codes = todo.pop()
+        if codes[0].co_name == name and codes[0].co_firstlineno == line:
+            return codes[:-1]
+        todo += [[c, *codes] for c in codes[0].co_consts if isinstance(c, types.CodeType)]
     raise LookupError(f"{name} in line {line} of {path}")
+
+
+def key_of(code: types.CodeType) -> tuple[str, int, str]:
+    return code.co_filename, code.co_firstlineno, code.co_name
 
 
 def mutants() -> Iterator[Mutant]:
@@ -287,7 +305,7 @@ def _of_function(room: str, path: Path, tree: ast.Module, function: ast.Function
         before, after = (ast.unparse(ast.fix_missing_locations(copy.deepcopy(n))) for n in (old, new))
         at = getattr(old, "lineno", function.lineno)
         return Mutant(
-            room, place, label, at, fault, before, after, lambda: code_of(changed(), path, function.name, line)
+            room, place, label, at, fault, before, after, lambda: codes_of(changed(), path, function.name, line)
         )
 
     for node in ast.walk(function):
@@ -332,7 +350,7 @@ def reach(start: Any) -> set[tuple[str, int, str]]:
         seen.add(id(x))
         x = getattr(x, "py_func", getattr(x, "__wrapped__", x))
         if isinstance(x, mg.engine.op.Op):
-            todo += [x.fn, x.kernel, x.native, *x.rules.values(), *x.residuals.values(), x.fused and x.fused[1]]
+            todo += [x.fn, x.kernel, x.native, x.blas, *x.rules.values(), *x.residuals.values(), x.fused and x.fused[1]]
         elif isinstance(x, mg.engine.op.Rule):
             todo += [x.fn, x.kernel]
         elif isinstance(x, mg.kernels.jit.Kernel):
@@ -351,7 +369,7 @@ def reach(start: Any) -> set[tuple[str, int, str]]:
             codes = [x.__code__]
             while codes:
                 code = codes.pop()
-                found.add((code.co_filename, code.co_firstlineno, code.co_name))
+                found.add(key_of(code))
                 codes += [c for c in code.co_consts if isinstance(c, types.CodeType)]
                 todo += [x.__globals__[n] for n in code.co_names if n in x.__globals__]
                 todo += [
@@ -404,6 +422,9 @@ def judges(room: str, seed: int) -> list[tuple[str, set[tuple[str, int, str]], C
 
     named: dict[str, Callable[[], Any]] = {}
     if room in ("rules", "kernels"):
+        import mpmath  # noqa: F401 (that tests need not load it anew for each mutant)
+        import scipy.special  # noqa: F401
+    if room in ("rules", "kernels"):
         own = {name: op for name, op in mg.REGISTRY.items() if op.__module__.startswith("minigrad.")}
         return [(name, reach(op), by_op(op)) for name, op in own.items()]
     if room == "initializers":
@@ -418,6 +439,48 @@ def judges(room: str, seed: int) -> list[tuple[str, set[tuple[str, int, str]], C
         subjects = {n: type(make()) for n, (make, *_) in MODULES.items()}
     found = [(name, reach(subjects[name]), by_report(check)) for name, check in named.items()]
     return found + [(name, reach(about), by_reference(check)) for name, (about, check) in REFERENCES[room].items()]
+
+
+TESTS = PACKAGE.parent / "tests"
+
+
+def tests_of(mutant: Mutant) -> list[tuple[str, Callable[[], str]]]:
+    """The tests of a file of kernels (order, chain, accuracy), or of the ops' values and conventions, as judges."""
+    if mutant.room == "kernels":
+        name = "elementwise" if mutant.path.endswith("vector_math.py") else Path(mutant.path).stem
+        others = {"gemm": ["pool"], "reduction": ["loss"]}  # whose parts threads share; what rows of losses consist of
+        files = [TESTS / "kernels" / f"test_{n}.py" for n in (name, *others.get(name, ()))]
+    else:
+        files = [TESTS / "ops" / f"test_{name}.py" for name in ("values", "kinks", "fused")]
+    return [(file.name, functools.partial(_by_tests, file)) for file in files]
+
+
+def _by_tests(file: Path) -> str:
+    hypothesis.settings.register_profile("judge", max_examples=10, database=None, deadline=None, derandomize=True)
+    hypothesis.settings.load_profile("judge")
+    first = _First()
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-m", "not intense"]
+    options += [f"--rootdir={TESTS.parent}", f"--confcutdir={file.parent}"]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    code = pytest.main([*options, str(file)], plugins=[first])
+    if code > pytest.ExitCode.TESTS_FAILED:
+        raise SystemExit(f"{file} cannot be run")
+    return first.failed
+
+
+class _First:
+    """A plugin that keeps the first failure."""
+
+    failed = ""
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed and not self.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            why = crash.message if crash else str(report.longrepr)
+            self.failed = f"{report.nodeid.partition('::')[2]}: {why.splitlines()[0]}"
+
+    def pytest_collectreport(self, report: Any) -> None:
+        self.pytest_runtest_logreport(report)
 
 
 X = np.array([[0.7, -1.2, 0.4], [1.1, 0.3, -0.6], [-0.8, 0.9, 1.3], [0.2, -0.5, 2.1]])
@@ -467,15 +530,17 @@ def replace(code: types.CodeType) -> list[types.FunctionType]:
 
 def judge(mutant: Mutant, subjects: Any) -> tuple[str, str]:
     """(verdict, by what) in this process, which must be a fresh one."""
-    code = mutant.code()
-    key = (code.co_filename, code.co_firstlineno, code.co_name)
+    codes = mutant.codes()
+    key = key_of(codes[0])
     chosen = sorted((len(reached), i, name, run) for i, (name, reached, run) in enumerate(subjects) if key in reached)[
         : JUDGES.get(mutant.room)
     ]
+    if mutant.room in ("kernels", "rules"):
+        chosen += [(0, 0, *test) for test in tests_of(mutant)]
     if not chosen:
         return "unjudged", "nothing with checks of its own reaches it"
     try:
-        changed = replace(code)
+        changed = [f for code in codes for f in replace(code)]
     except ValueError:  # other variables of the closure
         return "unmade", "the function has other free variables then"
     if not changed:
@@ -513,7 +578,9 @@ def start(ask: Callable[[Any, Any], Any], mutant: Mutant | None, subjects: Any) 
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
-    signal.alarm(SECONDS if mutant else 0)
+    if mutant:
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        signal.alarm(10 * SECONDS)
     try:
         found = ask(mutant, subjects)
     except BaseException:
@@ -552,7 +619,7 @@ def run(todo: list[Mutant], file: Path, processes: int, seed: int) -> None:
                 verdict, by = json.loads(answer(child, pipe))
                 record = {**mutant._asdict(), "key": mutant.key, "verdict": verdict, "by": by}
                 record |= {"seconds": round(time.time() - since, 2)}
-                del record["code"]
+                del record["codes"]
                 out.write(json.dumps(record, ensure_ascii=False) + "\n")
                 out.flush()
                 done += 1

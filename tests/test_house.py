@@ -32,6 +32,8 @@ TABLES = {  # sample inputs in op declarations
     ("minigrad/ops/loss.py", "REDUCTIONS"),
     ("minigrad/ops/reduction.py", "AXES"),
     ("minigrad/ops/reduction.py", "ONE_AXIS"),
+    ("minigrad/ops/reduction.py", "INDICES"),
+    ("minigrad/ops/reduction.py", "SPREADS"),
 }
 
 MUTABLE = set("list dict set bytearray defaultdict OrderedDict Counter deque ChainMap count cycle iter local".split())

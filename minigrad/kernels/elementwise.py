@@ -273,6 +273,8 @@ def _two_axes(shape: tuple[int, ...], *arrays: Array) -> list[Array]:
     wide = [np.broadcast_to(x, shape, subok=True) for x in arrays]
     axes: list[tuple[int, tuple[int, ...]]] = []  # sizes and strides, those that follow each other joined
     for axis, n in enumerate(shape):
+        if n == 1:
+            continue  # whatever its stride says
         strides = tuple([x.strides[axis] for x in wide])
         if axes and axes[-1][1] == tuple([n * stride for stride in strides]):
             axes[-1] = axes[-1][0] * n, strides

@@ -139,7 +139,7 @@ def put(h: Array, value: Array, i: int) -> None:
     if h.flags.c_contiguous:
         _put[h.dtype](h, value, i % h.size)
     else:
-        h[i] = value
+        h[i] = value.reshape(())
 
 
 def _holds(h: Array, numbers: int) -> bool:

@@ -182,6 +182,11 @@ def dropout(x, key, count, /, rate):
 
     Which ones depends only on ``key`` and ``count`` (shape (1,), int64 tensors: whose calls these are, and which of
     them this is) and on the element's index in C order: no hidden generator. See :func:`random_bits`.
+
+    >>> import minigrad as mg, numpy as np
+    >>> y = mg.dropout(mg.tensor(np.ones(10_000)), np.array([7]), np.array([0]), 0.75)
+    >>> round(np.mean(y.data == 0).item(), 2), y.data.max().item()
+    (0.75, 4.0)
     """
     threshold = _threshold(rate)
     x = np.asarray(x)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from minigrad.engine.op import op
-from minigrad.engine.shapes import reals
+from minigrad.engine.shapes import bools, reals
 from minigrad.kernels import elementwise
 from minigrad.kernels import reduction as kernels
 from minigrad.ops.arithmetic import div, eq, exp, floating, log, sqrt, square, where
@@ -19,9 +19,15 @@ ANY = reals(-2, 2)
 DISTINCT = reals(-2, 2, distinct=True)
 AXES: Final[tuple[Any, ...]] = (
     (((3, 4),), {}),
-    (((3, 4),), {"axis": 0}),
-    (((2, 3, 4),), {"axis": (0, 2), "keepdims": True}),
+    (((2, 3, 4),), {"axis": 1}),
+    (((2, 3, 4),), {"axis": (-1, 0), "keepdims": True}),
     (((5,),), {"axis": -1}),
+)
+SPREADS: Final[tuple[Any, ...]] = (*AXES, (((4, 3),), {"axis": 0, "ddof": 1}))
+INDICES: Final[tuple[Any, ...]] = (
+    (((3, 4),), {}),
+    (((3, 4),), {"axis": 1}),
+    (((3, 2),), {"axis": 0, "keepdims": True}),
 )
 ONE_AXIS: Final[tuple[Any, ...]] = (
     (((3, 4),), {}),
@@ -67,7 +73,7 @@ def _centred(x: Any, axis: Any) -> Any:
     return shifted - mean(shifted, axis, True)
 
 
-@op("y = Σ (x − mean x)² / (n − ddof)", shapes="free", method=True, x=ANY, cases=AXES)
+@op("y = Σ (x − mean x)² / (n − ddof)", shapes="free", method=True, x=ANY, cases=SPREADS)
 def var(x, axis=None, keepdims=False, ddof=0):
     """Variance over ``axis``; divides by n − ddof. ValueError unless n > ddof."""
     x = floating(x)
@@ -82,7 +88,7 @@ def _(g, x, axis, ddof, x_shape):
     return restore(g, x_shape, axis) * _centred(x, axis) * (2 / (count(x_shape, axis) - ddof))
 
 
-@op("y = √ var x", shapes="free", method=True, x=ANY, cases=AXES)
+@op("y = √ var x", shapes="free", method=True, x=ANY, cases=SPREADS)
 def std(x, axis=None, keepdims=False, ddof=0):
     """Standard deviation over ``axis``; the derivative at a constant slice is 0."""
     return sqrt(var(x, axis, keepdims, ddof))
@@ -244,7 +250,7 @@ def _(g, x, y, axis, x_shape):
     method=True,
     differentiable=False,
     x=DISTINCT,
-    cases=[(((3, 4),), {}), (((3, 4),), {"axis": 0})],
+    cases=INDICES,
 )
 def argmax(x, axis=None, keepdims=False):
     """Index of the largest element along ``axis`` (the first of them), or in x flattened."""
@@ -257,7 +263,7 @@ def argmax(x, axis=None, keepdims=False):
     method=True,
     differentiable=False,
     x=DISTINCT,
-    cases=[(((3, 4),), {}), (((3, 4),), {"axis": 0})],
+    cases=INDICES,
 )
 def argmin(x, axis=None, keepdims=False):
     """Index of the smallest element along ``axis`` (the first of them), or in x flattened."""
@@ -269,8 +275,8 @@ def argmin(x, axis=None, keepdims=False):
     shapes="free",
     method=True,
     differentiable=False,
-    x=ANY,
-    cases=[(((3, 4),), {}), (((3, 4),), {"axis": 0})],
+    x=bools(),
+    cases=INDICES,
 )
 def any(x, axis=None, keepdims=False):
     """Whether any element is not zero, over ``axis``."""
@@ -282,8 +288,8 @@ def any(x, axis=None, keepdims=False):
     shapes="free",
     method=True,
     differentiable=False,
-    x=ANY,
-    cases=[(((3, 4),), {}), (((3, 4),), {"axis": 0})],
+    x=bools(),
+    cases=INDICES,
 )
 def all(x, axis=None, keepdims=False):
     """Whether every element is not zero, over ``axis``."""

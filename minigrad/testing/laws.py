@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import doctest
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -178,14 +177,40 @@ def kernels(s: Sample) -> None:
 
 
 def ties(s: Sample) -> None:
-    """Kernel equals formula on whole numbers too, where kinks and ties are: each follows the documented convention."""
-    args = list(s.args)
-    for i, (a, domain) in enumerate(zip(s.args, s.domains, strict=True)):
-        low, high = math.ceil(domain.low), math.floor(domain.high)
-        if is_float(a) and low <= high:
-            args[i] = np.asarray(np.clip(np.rint(a), low, high), a.dtype)
+    """Kernel equals formula at kinks and ties too: each follows the documented convention."""
     with np.errstate(all="ignore"):
-        kernels(s.with_args(args))
+        kernels(tied(s))
+
+
+def tied(s: Sample, inside: float = 0) -> Sample:
+    """The same with values that often are kinks or equal; at least ``inside`` from the ends of their domains."""
+    args, rng = list(s.args), s.rng()
+    for i, (a, domain) in enumerate(zip(s.args, s.domains, strict=True)):
+        points = [v for v in {*domain.kinks, *range(-2, 3)} if domain.low + inside <= v <= domain.high - inside]
+        if is_float(a) and points:
+            args[i] = np.asarray(rng.choice(sorted(points), a.shape), a.dtype)
+    return s.with_args(args)
+
+
+def kinks(s: Sample) -> None:
+    """At a kink or tie the gradient lies between those nearby; of several arguments, so does their sum."""
+    s = tied(s.as_dtype(F64), inside=0.1)
+    shape = np.broadcast_shapes(*[np.shape(a) for a in s.args])
+    s = s.with_args([np.array(np.broadcast_to(a, shape)) if isinstance(a, np.ndarray) else a for a in s.args])
+    if not s.active:
+        return
+    rng, g = s.rng(), s.cotangent()
+    steps = [{i: rng.uniform(-0.001, 0.001, shape) for i in s.active} for _ in range(4)]
+    near = [pull(s.with_args(_moved(s, step, t)), g) for step in steps for t in (1, -1)]  # both sides of any kink
+    at = pull(s, g)
+    ways = [(f"the gradient of {s.names[i]}", [k]) for k, i in enumerate(s.active)]
+    for what, some in [*ways, ("the sum of the gradients", list(range(len(at))))]:
+        claim, others = (np.array([np.sum([n[k] for k in some], 0) for n in found]) for found in ([at], near))
+        low, high = others.min(axis=0), others.max(axis=0)
+        slack = 0.02 * (1 + np.abs(others).max(axis=0))
+        off = (claim[0] < low - slack) | (claim[0] > high + slack)
+        nearby = f"{low[off][:1]} to {high[off][:1]}"
+        need(not np.any(off), f"{what} is {claim[0][off][:1]} at a kink or tie, but nearby it is {nearby}")
 
 
 def dtypes(s: Sample) -> None:
@@ -205,17 +230,30 @@ def dtypes(s: Sample) -> None:
 
 
 def integers(s: Sample) -> None:
-    """Integers and bools are promoted as in NumPy, among floats and alone, and never taken for floats."""
+    """Integers and bools are promoted as in NumPy, among floats and alone, and never taken for floats.
+
+    Where integers are declared, they may be of any size.
+    """
+    for i, (a, domain) in enumerate(zip(s.args, s.domains, strict=True)):
+        for narrow in (np.int32, np.uint8):
+            if isinstance(a, np.ndarray) and domain.kind == "i" and np.array_equal(a, a.astype(narrow)):
+                other, what = (
+                    s.with_args([*s.args[:i], a.astype(narrow), *s.args[i + 1 :]]),
+                    f"{s.names[i]} as {narrow}",
+                )
+                same(other.value(), s.value(), what)
+                if s.active:
+                    g = s.cotangent()
+                    all_same(pull(other, g), pull(s, g), s, what)
     floats = [i for i, a in enumerate(s.args) if is_float(a)]
     if not floats:
         return
     i = s.rng().choice(floats)
-    for kind in (np.int64, np.uint8, bool):
+    kind: Any
+    for kind in (np.int64, np.uint64):  # NumPy makes half precision of the others, or has no such function of them
+        _alone(s, floats, kind)
+    for kind in (np.int64, np.uint8, bool) if len(floats) > 1 else ():
         whole = np.asarray(np.abs(np.rint(s.args[i])), kind)
-        if len(floats) == 1:
-            if kind is np.int64:  # NumPy makes half precision of the others, or has no such function of them
-                _alone(s, i, whole)
-            continue
         dtype = np.result_type(whole, *[s.args[j] for j in floats if j != i])
         mixed, promoted = (s.with_args([*s.args[:i], a, *s.args[i + 1 :]]) for a in (whole, whole.astype(dtype)))
         with np.errstate(all="ignore"):
@@ -228,14 +266,16 @@ def integers(s: Sample) -> None:
                     close(gradient, expected[j], 4, [], what)
 
 
-def _alone(s: Sample, i: int, whole: Array) -> None:
+def _alone(s: Sample, places: Sequence[int], kind: Any) -> None:
     """An op whose result is a float has of integers alone what it has of the same floats, by kernel and by formula."""
-    given, floats = (s.with_args([*s.args[:i], a, *s.args[i + 1 :]]) for a in (whole, whole.astype(F64)))
+    whole = [np.asarray(np.abs(np.rint(a)), kind) if i in places else a for i, a in enumerate(s.args)]
+    given = s.with_args(whole)
+    floats = s.with_args([a.astype(F64) if i in places else a for i, a in enumerate(whole)])
     for how in (contextlib.nullcontext(), formulas()):
         with how, np.errstate(all="ignore"):
             y, expected = given.value(), floats.value()
         if y.dtype.kind == "f":  # else they stay integers
-            close(y, expected, max(1, s.op.ulps[0]), [], f"{s.names[i]} as {whole.dtype}")
+            close(y, expected, max(1, s.op.ulps[0]), [], f"what comes of {np.dtype(kind)} alone")
 
 
 def precision(s: Sample) -> None:
@@ -629,6 +669,11 @@ def _one_argument(op: Op) -> str:
     return _not_differentiable(op) or ("" if several else "there is one argument only")
 
 
+def _no_kinks(op: Op) -> str:
+    why = _not_differentiable(op)
+    return why or ("" if op.shapes == "elementwise" else "it is not known which elements share a kink")
+
+
 def _no_kernel(op: Op) -> str:
     claims = [op.kernel, op.fused, *(rule.kernel for rule in op.rules.values())]
     if all(claim is None for claim in claims):
@@ -679,7 +724,8 @@ LAWS = MappingProxyType[str, Law](
         "alone": Law(alone, unless=_one_argument),
         "kernels": Law(kernels, share=0.5, unless=_no_kernel),
         "specials": Law(specials, (1, 3, 10, 19), (F32, F64), unless=_no_kernel),
-        "ties": Law(ties, unless=_no_kernel),
+        "ties": Law(ties, (0, 1, 2, 3, 18), unless=_no_kernel),
+        "kinks": Law(kinks, (1, 5, 18), MIXED, unless=_no_kinks),
         "compiled": Law(compiled, share=0.1, unless=_kernels_are_off),
         "dtypes": Law(dtypes, share=0.5, unless=_writing),
         "integers": Law(integers, dtypes=(F32, F64), unless=_writing),

@@ -102,14 +102,16 @@ def check(op: Op, law: str, how: hypothesis.settings, seed: int | None = None) -
 
 
 def power(op: Op, how: hypothesis.settings, seed: int | None = None) -> Property:
-    """Whether the samples can tell: among them each argument has a derivative that is not zero, or is written."""
-    from minigrad.testing.laws import LAWS, moving
+    """Whether the samples can tell: among them each argument has a derivative that is not zero, or is written; and
+    the output of an op without derivatives depends on it."""
+    from minigrad.testing.laws import LAWS, moving, tied
     from minigrad.testing.samples import DOUBLE, pull
 
     name = "power"
-    wanted = set(op.writes) or moving(op)
+    plain = not op.differentiable and not op.writes
+    wanted = set(op.arrays) if plain else set(op.writes) or moving(op)
     if not wanted:
-        return Property(name, "n/a", "it has no derivative" if not op.rules else "its derivative is zero everywhere")
+        return Property(name, "n/a", "its derivative is zero everywhere")
     moved: set[str] = set()
 
     def look(s: Sample) -> None:
@@ -118,6 +120,14 @@ def power(op: Op, how: hypothesis.settings, seed: int | None = None) -> Property
             s(tensors)
             now = zip(s.names, tensors, s.args, strict=True)
             moved.update(n for n, t, a in now if isinstance(a, np.ndarray) and not np.array_equal(t.data, a))
+        elif plain:
+            s = tied(s)
+            y = s.value()
+            for i, a in enumerate(s.args):
+                if isinstance(a, np.ndarray) and a.size:
+                    others = np.resize(np.append(a.ravel()[1:], 0), a.shape).astype(a.dtype)
+                    other = s.value([*s.args[:i], others, *s.args[i + 1 :]])
+                    moved.update([] if np.array_equal(y, other) else [s.names[i]])
         else:
             gradients = pull(s, s.cotangent()) if s.active else ()
             moved.update(s.names[i] for i, gradient in zip(s.active, gradients, strict=True) if np.any(gradient))
@@ -125,8 +135,8 @@ def power(op: Op, how: hypothesis.settings, seed: int | None = None) -> Property
     seen, found = _run(op, replace(LAWS["first"], dtypes=DOUBLE), look, min(20, how.max_examples), how, seed)
     still = sorted(wanted - moved)
     if still and not found:
-        what = "is never changed" if op.writes else "is zero"
-        found = f"on every sample {' and '.join(still)} {what if op.writes else 'has a gradient that ' + what}"
+        what = "is never changed" if op.writes else "changes nothing" if plain else "has a gradient that is zero"
+        found = f"on every sample {' and '.join(still)} {what}"
     return Property(name, "fail" if found else "pass", found, seen)
 
 

@@ -24,6 +24,8 @@ def test_cross_entropy(c, dtype, rng):
     slope = ew.exp(x - lse[:, None]) - hot
     assert same(loss.cross_entropy_vjp(g, x, t, lse), g[:, None] * slope)
     assert same(loss.cross_entropy_vjp(g, x, t, lse, w), (g * w[t])[:, None] * slope)
+    one = np.asarray(g[0])
+    assert same(loss.cross_entropy_vjp(one, x, t, lse, None, n), (one / dtype.type(n)) * slope)
     for other in layouts(x):
         assert same(loss.cross_entropy(other, t)[0], losses)
         assert same(loss.cross_entropy_vjp(g, other, t, lse), g[:, None] * slope)
@@ -57,3 +59,21 @@ def test_missing_terms_of_a_row_are_no_terms(c):
     x = np.random.default_rng(c).standard_normal((3, c)) - 200.0  # e^-80 would be more than all of them
     _, lse, _ = loss.cross_entropy(x, np.zeros(3, np.int64))
     np.testing.assert_allclose(lse + 200.0, np.log(np.exp(x + 200.0).sum(axis=1)), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [-1, 3, 2**40])
+@pytest.mark.parametrize("row", [0, 4])
+def test_classes_out_of_range(wrong, row, dtype):
+    target = np.array([0, 2, 1, 2, 0])
+    target[row] = wrong
+    with pytest.raises(IndexError, match="0 to 2"):
+        loss.cross_entropy(np.zeros((5, 3), dtype), target)
+
+
+def test_infinite_logits_and_nothing_to_lose(dtype):
+    x = np.array([[np.inf, 1, 2], [-np.inf, 1, 1]], dtype)
+    losses, lse, _ = loss.cross_entropy(x, np.array([1, 2]))
+    assert same(lse, np.array([np.inf, 1 + np.log(dtype.type(2))], dtype))
+    assert losses[0] == np.inf
+    assert np.isnan(loss.mse(np.empty(0, dtype), np.empty(0, dtype)))
+    assert loss.cross_entropy(x[:0], np.empty(0, np.int64), None, 1)[2] == 0

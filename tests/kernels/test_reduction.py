@@ -5,6 +5,7 @@ import pytest
 from kernel_tools import layouts, same, tree
 from scipy import special
 
+from minigrad.kernels import elementwise as ew
 from minigrad.kernels import reduction as rd
 
 LENGTHS = [0, 1, 2, 7, 15, 16, 17, 31, 100, 1023, 1024, 1025, 2048, 3000, 5 * 1024, 7 * 1024 + 3]
@@ -88,6 +89,22 @@ def test_logsumexp_and_softmax(axis, dtype, rng):
     assert np.allclose(rd.log_softmax_vjp(g, z, axis), wanted, **near)
     for f in (rd.logsumexp, rd.softmax, rd.log_softmax):
         assert all(same(f(other, axis), f(x, axis)) for other in layouts(x))
+
+
+@pytest.mark.parametrize("n", [1, 5, 15, 16, 17, 33, 100, 1024, 1025, 3100])
+def test_exponentials_are_summed_in_the_promised_order(n, dtype, rng):
+    x, g = ((rng.standard_normal((3, n)) * 4).astype(dtype) for _ in "xg")
+    top = x.max(axis=1, keepdims=True)
+    powers = ew.exp(x - top)
+    totals = np.array([[tree(row)] for row in powers], dtype)
+    lse = top + ew.log(totals)
+    assert same(rd.logsumexp(x, 1), lse[:, 0])
+    assert same(rd.softmax(x, 1), powers * (1 / totals))
+    assert same(rd.log_softmax(x, 1), x - lse)
+    y = rd.log_softmax(x, 1)
+    assert same(rd.log_softmax_vjp(g, y, 1), g - ew.exp(y) * np.array([[tree(row)] for row in g], dtype))
+    y = rd.softmax(x, 1)
+    assert same(rd.softmax_vjp(g, y, 1), y * (g - np.array([[tree(row)] for row in g * y], dtype)))
 
 
 def test_logsumexp_at_infinity(dtype):

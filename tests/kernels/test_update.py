@@ -52,3 +52,30 @@ def test_adam(order, decay, decoupled, dtype, rng):
     assert same(m, first)
     assert same(v, second)
     assert same(p, want)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_scalars_in_an_array_of_any_layout(step):
+    """A counter, the running powers of Adam, one number of the hyper-parameters, from either end."""
+    n = np.array([41])
+    update.tick(n)
+    assert n == 42
+    h = np.repeat(np.arange(1.0, 9.0), step)[::step]
+    update.advance(h)
+    assert h.tolist() == [1, 2, 3, 4, 5, 6, 14, 24]
+    for i, value in ((2, 0.5), (-1, 0.25), (-8, 0.75), (7, 0.125)):
+        update.put(h, np.array([value]), i)
+        assert h[i] == value
+    assert h.tolist() == [0.75, 2, 0.5, 4, 5, 6, 14, 0.125]
+    for i in (8, -9):
+        with pytest.raises(IndexError, match=f"no element {i} of 8"):
+            update.put(h, np.array([1.0]), i)
+    with pytest.raises(ValueError, match="one element"):
+        update.tick(np.arange(2))
+    p = np.ones((2, 3))
+    with pytest.raises(ValueError, match="h needs 5"):
+        update.sgd(p, p.copy(), np.zeros(4))
+    with pytest.raises(ValueError, match="h needs 8"):
+        update.adam(p, p.copy(), p.copy(), p.copy(), np.zeros(7))
+    with pytest.raises(ValueError, match="shape"):
+        update.sgd_momentum(p, np.ones((3, 2)), p.copy(), np.zeros(5))

@@ -12,7 +12,7 @@ import pytest
 import minigrad as mg
 from minigrad import testing
 from minigrad.kernels import jit
-from minigrad.testing.ops import properties
+from minigrad.testing.ops import properties, report
 
 from ..ops.laws import LAWS
 
@@ -93,7 +93,7 @@ def test_an_op_of_the_package_by_name():
 def test_what_does_not_apply_says_so():
     details = {p.name: p.detail for p in testing.check_op("eq", examples=4).properties if p.verdict == "n/a"}
     assert details["first"] == details["second"] == "it is declared not to be differentiable"
-    assert details["power"] == "it has no derivative"
+    assert "power" not in details
     details = {p.name: p.detail for p in testing.check_op("assign", examples=4).properties if p.verdict == "n/a"}
     assert details["first"] == "it writes p in place, which has no derivative"
     details = {p.name: p.detail for p in testing.check_op("dropout", examples=4).properties if p.verdict == "n/a"}
@@ -122,6 +122,51 @@ def test_a_compiled_write_of_several_dtypes():
         step()
         mg.REGISTRY["sgd"](eager, d, h=h)
     assert recorded.tolist() == eager.tolist()
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.5, "pass"), (0.0, "pass"), (1.0, "fail"), (-0.5, "fail")])
+def test_of_equal_operands_a_gradient_may_go_to_one_or_to_both_but_adds_up(share, verdict):
+    """All to the one (0 to it, the other's rule the same here) would be right of each alone: the sum must be 1."""
+
+    @mg.op("y = max(a, b)", a=mg.reals(-2, 2, distinct=True), b=mg.reals(-2, 2, distinct=True))
+    def tested_larger(a, b):
+        """The larger."""
+        return np.maximum(a, b)
+
+    tested_larger.vjp("a", "ā = ȳ [a > b] + share ȳ [a = b]")(
+        lambda g, a, b: g * (mg.gt(a, b) + share * mg.eq(a, b)),
+    )
+    tested_larger.vjp("b", "b̄ = ȳ [b > a] + (1 − |share|) ȳ [a = b]")(
+        lambda g, a, b: g * (mg.gt(b, a) + (1 - share if share < 1 else 1) * mg.eq(a, b)),
+    )
+    assert only(tested_larger, "kinks") == verdict
+    assert only(tested_larger, "first") == "pass"
+
+
+def only(op, law):
+    (found,) = report(op, 20, 0, law).properties
+    return found.verdict
+
+
+@pytest.mark.parametrize(("compare", "verdict"), [(np.equal, "pass"), (lambda a, b: np.equal(a, a), "fail")])
+def test_without_derivatives_each_argument_still_has_a_say(compare, verdict):
+    @mg.op("y = [a = b]", differentiable=False, a=mg.reals(-2, 2), b=mg.reals(-2, 2))
+    def tested_equal(a, b):
+        """Whether equal."""
+        return compare(a, b)
+
+    assert only(tested_equal, "power") == verdict
+
+
+@pytest.mark.parametrize(("floating", "verdict"), [(np.float64, "pass"), (np.asarray, "fail")])
+def test_of_integers_alone_nothing_wraps_around(floating, verdict):
+    @mg.op("y = √|a − b|", shapes="free", differentiable=False, cases=[(((5,), (5,)), {})])
+    def tested_distance(a, b):
+        """The root of a distance."""
+        whole = np.result_type(a, b).kind != "f"
+        return np.sqrt(np.abs((floating(a) if whole else a) - b))
+
+    assert only(tested_distance, "integers") == verdict
 
 
 def test_a_right_op_that_mixes_along_a_letter_and_refuses_empty_rows_passes():

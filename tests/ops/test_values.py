@@ -1,0 +1,158 @@
+"""Values as NumPy and SciPy have them, or as a line of NumPy says: by kernel, by formula and by BLAS, at ties too."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special
+
+import minigrad as mg
+from minigrad.engine.state import blas, formulas
+from minigrad.ops.activation import _threshold
+from minigrad.testing.laws import tied
+
+from .laws import samples
+
+NAMES = """abs add all any argmax argmin broadcast_to concatenate cos cumsum exp expm1 expand_dims flip log log1p matmul
+max maximum mean min minimum prod reshape sign sin sqrt square squeeze stack std sum take take_along_axis tanh
+transpose var where""".split()
+HERE = {name: getattr(np, name) for name in NAMES}
+HERE |= {
+    "neg": np.negative,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.true_divide,
+    "pow": np.power,
+    "eq": np.equal,
+    "ne": np.not_equal,
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "erf": special.erf,
+    "sigmoid": special.expit,
+    "logsumexp": special.logsumexp,
+    "softmax": lambda x, axis=-1: special.softmax(x, axis),
+    "log_softmax": lambda x, axis=-1: special.log_softmax(x, axis),
+    "clip": lambda x, low=None, high=None: np.minimum(np.maximum(x, -9 if low is None else low), high or 9),
+    "norm": lambda x, axis=None, keepdims=False: np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims)),
+    "relu": lambda x: x * (x > 0),
+    "leaky_relu": lambda x, slope=0.01: np.where(x > 0, x, slope * x),
+    "elu": lambda x, alpha=1.0: np.where(x > 0, x, alpha * (np.exp(x) - 1)),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "softplus": lambda x: np.log(1 + np.exp(x)),
+    "getitem": lambda x, index: x[index],
+    "pad": lambda x, widths, value=0.0: np.pad(x, widths, constant_values=value),
+    "swapaxes": lambda x, axis1=-1, axis2=-2: np.swapaxes(x, axis1, axis2),
+    "copy": np.copy,
+    "one_hot": lambda i, classes: (i[..., None] == np.arange(classes)).astype(np.float32),
+    "assign": lambda p, value: np.broadcast_to(value, p.shape),
+    "scale": lambda p, s: s * p,
+    "linear": lambda x, w, b=None: x @ w.T + (0 if b is None else b),
+}
+
+
+def reduced(losses, reduction):
+    return losses if reduction == "none" else np.sum(losses) if reduction == "sum" else np.mean(losses)
+
+
+HERE |= {
+    "mse_loss": lambda a, b, reduction="mean": reduced((a - b) ** 2, reduction),
+    "l1_loss": lambda a, b, reduction="mean": reduced(abs(a - b), reduction),
+    "huber_loss": lambda a, b, reduction="mean", delta=1.0: reduced(special.huber(delta, a - b), reduction),
+    "bce_with_logits": lambda x, t, reduction="mean": reduced(np.log(1 + np.exp(x)) - x * t, reduction),
+}
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_values(name):
+    """To a few units of float32, far less than another formula would be off; shapes and kinds exactly."""
+
+    @settings(max_examples=max(8, settings().max_examples // 2))
+    @given(samples(mg.REGISTRY[name], (0, 1, 2, 3)), st.booleans())
+    def check(s, at_ties):
+        if s.refused():
+            return
+        s = tied(s) if at_ties else s
+        args, of = s.args, HERE[name]
+        with np.errstate(all="ignore"):
+            want = np.asarray(of(args, **s.options) if s.op.sequence else of(*args, **s.options))
+            values = [s.value()]
+            for other in (formulas, blas):
+                with other():
+                    values.append(s.value())
+        for y in values:
+            assert (y.shape, y.dtype.kind) == (want.shape, want.dtype.kind)
+            np.testing.assert_allclose(y, want, rtol=2e-5, atol=2e-5)
+
+    check()
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((4, 2, 3), (3,)), ((3,), (4, 3, 2)), ((2, 3), (4, 3, 2))],
+)
+def test_matmul_of_vectors(a, b):
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal(a), rng.standard_normal(b)
+    x, y = mg.tensor(a), mg.tensor(b)
+    for z in (mg.matmul(x, y), x @ y, a @ y, x @ b, mg.matmul(a, b)):
+        assert z.shape == np.matmul(a, b).shape
+        np.testing.assert_allclose(z, np.matmul(a, b))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [((), (3,)), ((3,), ()), ((3,), (2,)), ((2, 3), (2,)), ((2,), (3, 2)), ((2,), (2, 3, 2))]
+)
+def test_matmul_of_shapes_that_do_not_match(a, b):
+    with pytest.raises(ValueError, match="matmul: "):
+        mg.matmul(np.ones(a), np.ones(b))
+
+
+@pytest.mark.parametrize("index", [0, np.int64(1), slice(1, 3), None, ..., (slice(None, None, -1), 2), (None, ..., 1)])
+def test_basic_indices_give_views(index):
+    x = np.arange(12.0).reshape(3, 4)
+    assert np.shares_memory(mg.getitem(x, index), x)
+    assert not np.shares_memory(mg.getitem(x, [0, 1]), x)
+
+
+def test_an_index_that_changes_later_changes_nothing():
+    x, index = mg.tensor(np.arange(4.0), requires_grad=True), np.array([0, 1])
+    y = x[index, ...]
+    index[:] = 3
+    y.backward(np.ones(2))
+    assert x.grad.tolist() == [1, 1, 0, 0]
+
+
+def test_reshape_takes_sizes_in_any_form():
+    x = mg.tensor(np.arange(6.0))
+    for y in (x.reshape(2, 3), x.reshape((2, 3)), x.reshape([2, -1]), x.reshape(6).reshape(-1, 3)):
+        assert y.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert x.reshape(6).shape == x.reshape(-1).shape == (6,)
+
+
+def test_thresholds_of_random_words():
+    assert [_threshold(rate) for rate in (0, 0.25, 0.5, 1 - 2.0**-40)] == [0, 2**30, 2**31, 2**32 - 1]
+    for rate in (-0.1, 1.0, np.nan):
+        with pytest.raises(ValueError, match="rate must lie in"):
+            _threshold(rate)
+
+
+@pytest.mark.parametrize("kind", ["bool", "uint8", "int32", "int64", "uint64"])
+@pytest.mark.parametrize("name", ["sum", "prod", "max", "cumsum", "sign", "abs"])
+def test_integers_stay_integers_as_in_numpy(name, kind):
+    x = np.array([[7, 0, 3], [1, 5, 9]]).astype(kind)
+    if kind == "bool" and name == "sign":
+        return  # neither has it
+    want = getattr(np, name)(x)
+    got = np.asarray(mg.REGISTRY[name](x))
+    assert got.dtype == want.dtype
+    assert got.tolist() == want.tolist()
+
+
+def test_terms_are_summed_in_the_order_of_the_array_whatever_that_of_the_axes():
+    x = np.random.default_rng(0).standard_normal((17, 3, 19)).astype(np.float32)
+    for mode in (blas, formulas):
+        with mode():
+            assert mg.sum(x, (0, 2)).tolist() == mg.sum(x, (-1, 0)).tolist()
+            assert mg.logsumexp(x, (0, 2)).tolist() == mg.logsumexp(x, (-1, 0)).tolist()
