@@ -453,6 +453,8 @@ def plot(report, path):
         axes.barh(at, [found[side]["ratio"] for found in report.values() if side in found], height, label=side)
     axes.axvline(1, color="black", linewidth=1)
     axes.set(xscale="log", xlabel="time of a step, as a multiple of minigrad's compiled step")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.spines[["top", "right"]].set_visible(False)
     axes.set_yticks([j + 0.4 for j in range(len(report))], list(report))
     axes.invert_yaxis()
     axes.legend(fontsize="small", ncols=2)
