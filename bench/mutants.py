@@ -54,7 +54,8 @@ FILES = {
     "optimizers": ["optim/*.py"],
     "modules": ["nn/layers.py", "nn/activations.py"],
 }
-SECONDS = 60  # of the processor's time; a mutant that is not judged by then hangs, which is a failure
+#: Of the processor's time; a mutant that is not judged by then hangs, which is a failure. Kernels are compiled.
+SECONDS = {"rules": 20, "kernels": 60, "initializers": 20, "optimizers": 20, "modules": 20}
 JUDGES = {"rules": 3, "kernels": 3}  # ops that are asked about what several use, those that use least besides first
 
 
@@ -579,8 +580,8 @@ def start(ask: Callable[[Any, Any], Any], mutant: Mutant | None, subjects: Any) 
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
     if mutant:
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)
-        signal.alarm(10 * SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS[mutant.room])
+        signal.alarm(10 * SECONDS[mutant.room])
     try:
         found = ask(mutant, subjects)
     except BaseException:

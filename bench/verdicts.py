@@ -6,8 +6,9 @@ Samples are drawn from an op's declaration (shapes, domains, cases), and the flo
 kept where value and gradient are finite and not all zero. Labels: *right*, the rule as it is; *all* and *one*, with a
 relative error of a thousandth planted in the gradient of every entry, or of one whose gradient is not zero; *kink*, an
 op's declared kink, or a tie. *Unresolved* counts what is called correct but for entries that the report says are too
-small beside f. A sample is *calm* with a condition number
-|x ∂y/∂x| / |y| below 1e6 in every entry, and none within a thousandth of a kink, or of a tie; else *rough*. Exit
+small beside f. A sample is *rough* with a condition number κ = |x ∂y/∂x| / |y| of 1e6 or more in an entry, or an entry
+within a thousandth of a kink, or of a tie; *flat* where an entry changes nothing by more than 1e-6 of the largest output
+that it moves: there it is the derivative that is badly conditioned, as far as values of f tell it; else *calm*. Exit
 status 1, and a list, if a calm sample is misjudged, a right one anywhere called wrong, or a kink no kink.
 """
 
@@ -24,6 +25,7 @@ SCALES = 10.0 ** np.arange(-8, 9, 2)
 DTYPES = (np.float32, np.float64)
 VERDICTS = ("correct", "unresolved", "wrong", "kink", "noise")
 SMOOTH = ("elu", "clip")  # at their declared kinks, with the default options: elu' is continuous, clip has no edge
+LIMIT = 1e6  # of a condition number
 NEAR = 1e-3  # of a kink or of a tie, relatively
 
 
@@ -95,10 +97,14 @@ class Case:
         return ties or any(np.any(np.abs(a - k) < NEAR * max(1, abs(k))) for a in self.at for k in points)
 
 
-def condition(y, jacobian, x):
-    """The largest |x ∂y/∂x| / |y|."""
-    change = np.abs(jacobian * x)
-    return np.where(change == 0, 0, change / np.abs(y)[:, None]).max(initial=0)
+def kind(y, jacobian, x):
+    """How well the sample is conditioned, both ways."""
+    moved = jacobian[:, jacobian.any(0)] != 0
+    change = np.abs(jacobian * x)[:, jacobian.any(0)]
+    if not (np.where(moved, change, 0) < LIMIT * np.abs(y)[:, None]).all(where=moved & (change > 0)):
+        return "rough"
+    largest = np.where(moved, np.abs(y)[:, None], 0).max(0)
+    return "flat" if ((change > 0).any(0) & (change.max(0) < largest / LIMIT)).any() else "calm"
 
 
 def judge(op, seed, dtype, scale):
@@ -112,17 +118,16 @@ def judge(op, seed, dtype, scale):
     x = np.concatenate([np.float64(a).ravel() for a in case.at])
     if not (y.size and np.isfinite(y).all() and np.isfinite(jacobian).all() and jacobian.any()):
         return
-    near = case.near()
+    how = "rough" if case.near() else kind(y, jacobian, x)
     where = f"{op.name} {options or ''} seed {seed} {np.dtype(dtype)} scale {scale:g}"
-    calm = "calm" if condition(y, jacobian, x) < 1e6 and not near else "rough"
-    yield f"right, {calm}", gradcheck(case, case.at), where
+    yield f"right, {how}", gradcheck(case, case.at), where
     one = np.ones(x.size)
     one[rng.choice(np.flatnonzero(jacobian.any(0)))] = 1.001
     ends = np.cumsum([a.size for a in case.at])[:-1]
     for label, factor in (("all", np.full(x.size, 1.001)), ("one", one)):
         factors = [p.reshape(a.shape) for p, a in zip(np.split(factor, ends), case.at, strict=True)]
         faulty = lambda *a, p=factors: case(*map(scaled, a, p))  # noqa: E731
-        yield f"{label}, {calm}", gradcheck(faulty, case.at), where
+        yield f"{label}, {how}", gradcheck(faulty, case.at), where
 
 
 def kinks(op):
@@ -139,9 +144,9 @@ def kinks(op):
 
 def missed(label, report):
     """Whether a sample is not judged as it is labelled."""
-    kind, _, calm = label.partition(", ")
-    due = {"right": "correct", "all": "wrong", "one": "wrong", "kink": "kink"}[kind]
-    return report.verdict != due and (calm != "rough" or (kind == "right" and report.verdict == "wrong"))
+    what, _, how = label.partition(", ")
+    due = {"right": "correct", "all": "wrong", "one": "wrong", "kink": "kink"}[what]
+    return report.verdict != due and (how in ("calm", "") or (what == "right" and report.verdict == "wrong"))
 
 
 def row(name, seeds):
