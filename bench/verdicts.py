@@ -7,8 +7,8 @@ kept where value and gradient are finite and not all zero. Labels: *right*, the 
 relative error of a thousandth planted in the gradient of every entry, or of one whose gradient is not zero; *kink*, an
 op's declared kink, or a tie. *Unresolved* counts what is called correct but for entries that the report says are too
 small beside f. A sample is *rough* with a condition number κ = |x ∂y/∂x| / |y| of 1e6 or more in an entry, or an entry
-within a thousandth of a kink, or of a tie; *flat* where an entry changes nothing by more than 1e-6 of the largest output
-that it moves: there it is the derivative that is badly conditioned, as far as values of f tell it; else *calm*. Exit
+within a thousandth of a kink, or of a tie; *flat* where an entry changes nothing by more than 1e-6 of the largest
+output that it moves: there it is the derivative that is badly conditioned, as values of f tell it; else *calm*. Exit
 status 1, and a list, if a calm sample is misjudged, a right one anywhere called wrong, or a kink no kink.
 """
 

@@ -8,7 +8,7 @@ from scipy import special
 
 import minigrad as mg
 from minigrad.engine.state import blas, formulas
-from minigrad.ops.activation import _threshold
+from minigrad.ops.activation import _threshold, random_bits
 from minigrad.testing.laws import tied
 
 from .laws import samples
@@ -156,3 +156,23 @@ def test_terms_are_summed_in_the_order_of_the_array_whatever_that_of_the_axes():
         with mode():
             assert mg.sum(x, (0, 2)).tolist() == mg.sum(x, (-1, 0)).tolist()
             assert mg.logsumexp(x, (0, 2)).tolist() == mg.logsumexp(x, (-1, 0)).tolist()
+
+
+def test_random_words_are_those_of_philox():
+    """Salmon et al. 2011, known answers; and the kernel's words for numbers of more than 32 bits."""
+    assert random_bits(0, 0, 4).tolist() == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+    for size in (1, 4, 5, 6, 7, 130):
+        assert random_bits(3, 5, 200)[:size].tobytes() == random_bits(3, 5, size).tobytes()
+        for key, count in ((2**40 + 5, 2**35 + 7), (2**62, 9), (-3, 2**31)):
+            args = np.ones(size, np.float32), np.array([key]), np.array([count])
+            with formulas():
+                expected = mg.dropout(*args, rate=0.5)
+            assert mg.dropout(*args, rate=0.5).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("p", [1, 2, 3, 1.0, 2.0, 0.5, -1])
+def test_powers_of_a_program_are_those_of_a_call(p):
+    x = mg.tensor(np.linspace(0.5, 3, 7))
+    power = mg.compile(lambda x: x**p)
+    for _ in range(3):
+        assert power(x).tolist() == (x**p).tolist() == pytest.approx(np.power(x.data, p))
