@@ -552,11 +552,11 @@ def judge(mutant: Mutant, subjects: Any) -> tuple[str, str]:
     if mutant.room == "kernels":
         affected = mg.kernels.jit.Kernel
         own = affected._file
-        affected._file = lambda kernel, dtype: None if key in reach(kernel) else own(kernel, dtype)  # type: ignore[method-assign]
+        affected._file = lambda kernel, dtype: None if key in reach(kernel) else own(kernel, dtype)
     for _, _, name, run in chosen:
         try:
             wrong = run()
-        except Exception as error:
+        except Exception as error:  # a mutant that breaks its judge is found
             wrong = f"{type(error).__name__}: {error}"
         if wrong:
             return "killed", f"{name}: {wrong.splitlines()[0][:160]}"
@@ -584,7 +584,7 @@ def start(ask: Callable[[Any, Any], Any], mutant: Mutant | None, subjects: Any) 
         signal.alarm(10 * SECONDS[mutant.room])
     try:
         found = ask(mutant, subjects)
-    except BaseException:
+    except BaseException:  # whatever ends a child, its parent is told
         found = "broken", traceback.format_exc().splitlines()[-1]
     os.write(write, json.dumps(found).encode())
     os._exit(0)

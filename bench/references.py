@@ -195,7 +195,7 @@ class Given:
 
 def edges() -> None:
     """A truncated normal keeps its bounds: only what lies outside is drawn again."""
-    got = init.truncated_normal(0.0, 1.0, -2.0, 2.0)(Given(-2.0, 1.0, 2.0), (3,), 1, 1, np.dtype(float))  # type: ignore[arg-type]
+    got = init.truncated_normal(0.0, 1.0, -2.0, 2.0)(Given(-2.0, 1.0, 2.0), (3,), 1, 1, np.dtype(float))
     near(got, [-2, 1, 2], "bounds")
 
 
@@ -284,7 +284,7 @@ def arrays() -> None:
     near(rule(np.random.default_rng(0), (2, 3), 1, 1, np.dtype("float32")), want.astype("float32"), "an array")
     law = rule.law((2, 3), 3, 2)
     near([law.mean, law.variance, *law.support], [sum(want.ravel()) / 6, np.var(want), -2, 5], "its law")
-    listed = init.array([1, 2])  # type: ignore[arg-type]
+    listed = init.array([1, 2])
     near(listed.law((2,), 1, 1).mean, 1.5, "the law of a list")
     near(listed(np.random.default_rng(0), (2,), 1, 1, np.dtype(float)), [1.0, 2.0], "a list")
     copied = init.array(values)
@@ -310,7 +310,7 @@ def arrays() -> None:
 def what_get_takes() -> None:
     assert init.get(0.5) == init.constant(0.5)
     assert init.get(2) == init.get(np.float32(2)) == init.constant(2.0)
-    assert isinstance(init.get(2).value, float)  # type: ignore[attr-defined]
+    assert isinstance(init.get(2).value, float)
     for name in init.NAMES:
         assert init.get(name) == getattr(init, name)()
     for values in ([1.0, 2.0], (1.0, 2.0), np.array([1.0, 2.0]), mg.tensor([1.0, 2.0])):
@@ -542,13 +542,13 @@ def hypers() -> None:
     assert list(optim.SGD([p], 0.1, 0.5).state_dict()) == ["h", "0.momentum"]
     assert list(optim.SGD([p], 0.1).state_dict()) == ["h"]
     assert isinstance(optim.SGD([p], 0.1).params, list)
-    assert optim.SGD([p], 0.1, 0.5, nesterov=2).state_dict()["h"].tolist() == [0.1, 0.5, 0, 1, 0]  # type: ignore[arg-type]
+    assert optim.SGD([p], 0.1, 0.5, nesterov=2).state_dict()["h"].tolist() == [0.1, 0.5, 0, 1, 0]
     assert optim.SGD([p], 0.1).state_dict()["h"].tolist() == [0.1, 0, 0, 0, 0]
     given = [p]
     assert optim.SGD(given, 0.1).params is not given, "a list of its own"
     assert optim.SGD(iter([p]), 0.1).params == [p]
     opt = optim.SGD([p], 0.1)
-    opt.lr = Fraction(1, 4)  # type: ignore[assignment]
+    opt.lr = Fraction(1, 4)
     assert opt.lr == 0.25
 
     class Mine(optim.Optimizer):
@@ -561,7 +561,7 @@ def hypers() -> None:
     raises(ValueError, lambda: optim.SGD([p], lr=0.1, nesterov=True), "nesterov")
     raises(ValueError, lambda: optim.SGD([p, p], lr=0.1), "twice")
     raises(ValueError, lambda: optim.SGD([], lr=0.1), "no parameters")
-    raises(TypeError, lambda: optim.SGD(p, lr=0.1), "SGD")  # type: ignore[arg-type]
+    raises(TypeError, lambda: optim.SGD(p, lr=0.1), "SGD")
     raises(ValueError, lambda: setattr(optim.SGD([p], lr=0.1), "momentum", 0.5), "momentum")
 
 
@@ -689,7 +689,7 @@ def clipping_by_hand() -> None:
             params = [mg.tensor(0 * a, requires_grad=True) for a in arrays]
             for p, a in zip(params, arrays, strict=True):
                 p.grad = mg.tensor(a)
-            memory = [p.grad.data for p in params]  # type: ignore[union-attr]
+            memory = [p.grad.data for p in params]
             without = mg.tensor(np.zeros(2), requires_grad=True)
             total = optim.clip_grad_norm(iter([*params, without]), limit)
             assert isinstance(total, mg.Tensor)
@@ -697,7 +697,7 @@ def clipping_by_hand() -> None:
             assert total.dtype == np.float64
             factor = min(1.0, limit / 13)
             for p, a, where in zip(params, arrays, memory, strict=True):
-                assert p.grad.data is where  # type: ignore[union-attr]
+                assert p.grad.data is where
                 near(where, factor * a, f"limit {limit}", 4 * float(np.finfo(dtype).eps))
             assert without.grad is None
     p = mg.tensor(np.zeros(2), requires_grad=True)
@@ -808,8 +808,8 @@ def linear_layers() -> None:
         assert p.data.min() < -0.09
     one, two = nn.Linear(3, 4), nn.Linear(3, 4)
     assert (one.weight.data != two.weight.data).any(), "fresh entropy"
-    raises(TypeError, lambda: nn.Linear(2.5, 2), "in_features")  # type: ignore[arg-type]
-    raises(TypeError, lambda: nn.Linear(2, "2"), "out_features")  # type: ignore[arg-type]
+    raises(TypeError, lambda: nn.Linear(2.5, 2), "in_features")
+    raises(TypeError, lambda: nn.Linear(2, "2"), "out_features")
     raises(ValueError, lambda: nn.Linear(2, -1), "out_features")
     raises(ValueError, lambda: nn.Linear(2, 1, bias=False, bias_init=0.0), "bias")
     assert nn.Linear(0, 2).weight.shape == (2, 0)
@@ -842,7 +842,7 @@ def sequences() -> None:
         assert list(part) == [net[name] for name in names]
     assert net[:2]["0"] is a
     x = X.astype("float32")
-    want = np.tanh(x @ a.weight.data.T + a.bias.data) @ c.weight.data.T + c.bias.data  # type: ignore[union-attr]
+    want = np.tanh(x @ a.weight.data.T + a.bias.data) @ c.weight.data.T + c.bias.data
     near(net(mg.tensor(x)).data, want, "one after the other", 1e-5, 1e-6)
     net.spare = [nn.Tanh()]  # a list of modules is part of it, and no layer
     net.note = 3
@@ -850,15 +850,15 @@ def sequences() -> None:
     near(net(mg.tensor(x)).data, want, "with other attributes", 1e-5, 1e-6)
     raises(IndexError, lambda: net[3], "3")
     raises(KeyError, lambda: net["in"], "in")
-    raises(TypeError, lambda: nn.Sequential(mg.tanh), "layer 0")  # type: ignore[arg-type]
-    raises(TypeError, lambda: nn.Sequential(nn.Tanh), "Tanh")  # type: ignore[arg-type]
+    raises(TypeError, lambda: nn.Sequential(mg.tanh), "layer 0")
+    raises(TypeError, lambda: nn.Sequential(nn.Tanh), "Tanh")
     raises(ValueError, lambda: nn.Sequential(forward=nn.Tanh()), "forward")
     assert nn.Sequential()(5) == 5
     held: list[Any] = []
     noted = nn.Sequential(Notes(held), nn.Tanh())
     held.append(noted)
     near(noted(mg.tensor(X)).data, np.tanh(X), "a layer that writes on the network")
-    assert noted.latest == X.shape  # type: ignore[attr-defined]
+    assert noted.latest == X.shape
 
 
 def dropping() -> None:
@@ -896,7 +896,7 @@ def dropping() -> None:
     layer.reset(np.random.default_rng(5))
     one, two = layer(leaf), layer(leaf)
     (one + two).sum().backward()
-    near(leaf.grad.data, (one.data + two.data) / X, "the gradient of two calls")  # type: ignore[union-attr]
+    near(leaf.grad.data, (one.data + two.data) / X, "the gradient of two calls")
 
 
 Check = tuple[tuple[Any, ...], Callable[[], None]]

@@ -93,3 +93,28 @@ def chromium(requires):
         browser = driver.chromium.launch(executable_path=binary, args=quiet)
         yield browser.new_page()
         browser.close()
+
+
+@pytest.fixture
+def visit(chromium):
+    """``visit(path)`` opens a page; at the end, it alone was requested and nothing complained."""
+    complaints, requests = [], []
+    listeners = {
+        "console": lambda message: complaints.append(message.text),
+        "pageerror": lambda error: complaints.append(str(error)),
+        "request": lambda request: requests.append(request.url),
+    }
+    for event, listener in listeners.items():
+        chromium.on(event, listener)
+
+    def visit(path, scheme="light", width=1300):
+        chromium.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        chromium.set_viewport_size({"width": width, "height": 850})
+        chromium.goto(path.as_uri())
+        return chromium
+
+    yield visit
+    for event, listener in listeners.items():
+        chromium.remove_listener(event, listener)
+    assert complaints == []
+    assert [url[:5] for url in requests if not url.startswith("data:")] == ["file:"]

@@ -213,7 +213,7 @@ def _compute(cell: Any, values: Any, settings: Mapping[str, Any]) -> tuple[Any, 
     try:
         with np.errstate(all="ignore"):  # a network that explodes is a result
             return (*cell, *_trained(values, settings), *_gains(values, settings["bias_init"]), "")
-    except Exception as error:
+    except Exception as error:  # of a cell, which is its outcome
         return (*cell, *[math.nan] * 6, " ".join(f"{type(error).__name__}: {error}".split()))
 
 

@@ -159,7 +159,7 @@ def _run(op: Op, law: Law, holds: Any, examples: int, how: hypothesis.settings, 
             return
         try:
             holds(s)
-        except Exception as error:
+        except Exception as error:  # of a user's code, too: Hypothesis looks for a smaller sample
             failing = s, error
             raise
 
@@ -181,6 +181,6 @@ def _simplest(holds: Any, sample: Sample, error: Exception) -> tuple[Sample, Exc
         if (rounded := sample.rounded(digits)) is not None:
             try:
                 holds(rounded)
-            except Exception as other:
+            except Exception as other:  # the same
                 return rounded, other
     return sample, error

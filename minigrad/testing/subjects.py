@@ -77,7 +77,7 @@ class Subject:
             yield Property("made", "n/a", str(why))
         except ImportError:  # of Hypothesis: nothing that the subject can help
             raise
-        except Exception as error:
+        except Exception as error:  # of a user's code: it is what was found
             yield Property("made", "fail", sentence(error))
 
 

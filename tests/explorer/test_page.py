@@ -206,29 +206,15 @@ def test_two_walks_along_one_tape_are_two_frames(tmp_path):
 
 
 @pytest.fixture
-def visit(chromium):
-    """``visit(path)`` opens a page; at the end, it alone was requested and nothing complained."""
-    complaints, requests = [], []
-    listeners = {
-        "console": lambda message: complaints.append(message.text),
-        "pageerror": lambda error: complaints.append(str(error)),
-        "request": lambda request: requests.append(request.url),
-    }
-    for event, listener in listeners.items():
-        chromium.on(event, listener)
+def visit(visit):
+    """The page of a tape, once it is ready."""
 
-    def visit(path, scheme="light"):
-        chromium.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        chromium.set_viewport_size({"width": 1300, "height": 850})
-        chromium.goto(path.as_uri())
-        chromium.wait_for_selector("html[data-ready]", timeout=5000)
-        return chromium
+    def ready(path, scheme="light"):
+        page = visit(path, scheme)
+        page.wait_for_selector("html[data-ready]", timeout=5000)
+        return page
 
-    yield visit
-    for event, listener in listeners.items():
-        chromium.remove_listener(event, listener)
-    assert complaints == []
-    assert [url[:5] for url in requests] == ["file:"]
+    return ready
 
 
 def shown(page, kind, line):

@@ -232,23 +232,9 @@ def test_without_matplotlib_an_older_page_stays(tmp_path, monkeypatch, found):
 
 @pytest.mark.parametrize("width", [1280, 400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_is_read_on_desks_and_phones(page, chromium, width, scheme):
-    complaints, requests = [], []
-    listeners = {
-        "console": lambda message: complaints.append(message.text),
-        "pageerror": lambda error: complaints.append(str(error)),
-        "request": lambda request: requests.append(request.url),
-    }
-    for event, listener in listeners.items():
-        chromium.on(event, listener)
-    chromium.emulate_media(color_scheme=scheme)
-    chromium.set_viewport_size({"width": width, "height": 850})
-    chromium.goto(page.as_uri())
+def test_it_is_read_on_desks_and_phones(page, visit, width, scheme):
+    chromium = visit(page, scheme, width)
     chromium.wait_for_function("[...document.images].every(i => i.complete)")
-    for event, listener in listeners.items():
-        chromium.remove_listener(event, listener)
-    assert complaints == []
-    assert [url for url in requests if not url.startswith("data:")] == [page.as_uri()]
     assert chromium.evaluate("document.documentElement.scrollWidth") <= width
     images = chromium.evaluate(
         "[...document.images].map(i => [i.naturalWidth, i.width, i.getBoundingClientRect().right])"
