@@ -56,7 +56,7 @@ FILES = {
 }
 #: Of the processor's time; a mutant that is not judged by then hangs, which is a failure. Kernels are compiled.
 SECONDS = {"rules": 20, "kernels": 60, "initializers": 20, "optimizers": 20, "modules": 20}
-JUDGES = {"rules": 3, "kernels": 3}  # ops that are asked about what several use, those that use least besides first
+JUDGES = {"rules": 8, "kernels": 3}  # ops that are asked about what several use, those that use least besides first
 
 
 class Mutant(NamedTuple):

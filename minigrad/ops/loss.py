@@ -110,7 +110,7 @@ def _(g, a, b, reduction, b_shape):
     shapes="free",
     a=Domain(-2, 2),
     b=reals(3.5, 5),
-    cases=[*REDUCTIONS, (((4,), (4,)), {"delta": 8.0})],
+    cases=[*REDUCTIONS, (((4,), (4,)), {"delta": 8.0}), (((4,), (4,)), {"delta": 1.25})],
 )
 def huber_loss(a, b, reduction="mean", delta=1.0):
     """Huber's loss: h(d) = ½ d² where |d| ≤ delta, else delta (|d| − ½ delta)."""

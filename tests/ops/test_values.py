@@ -176,3 +176,11 @@ def test_powers_of_a_program_are_those_of_a_call(p):
     power = mg.compile(lambda x: x**p)
     for _ in range(3):
         assert power(x).tolist() == (x**p).tolist() == pytest.approx(np.power(x.data, p))
+
+
+@pytest.mark.parametrize("delta", [0.5, 1.0, 3.0])
+def test_hubers_loss_is_a_parabola_between_lines(delta):
+    a, b = np.array([0.0, 1.0, -4.0, 0.25]), np.array([0.5, -1.0, 1.0, 0.25])
+    h = [0.5 * d * d if abs(d) <= delta else delta * (abs(d) - delta / 2) for d in a - b]
+    assert mg.huber_loss(a, b, "none", delta=delta).tolist() == pytest.approx(h)
+    assert mg.huber_loss(a, b, "sum", delta=delta) == pytest.approx(sum(h))
