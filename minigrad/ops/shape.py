@@ -38,7 +38,7 @@ def _(g, axis1, axis2):
     method=True,
     view=True,
     x=ANY,
-    cases=[(((3, 4),), {}), (((2, 3, 4),), {"axes": (2, 0, 1)})],
+    cases=[(((3, 4),), {}), (((2, 3, 4),), {"axes": (2, 0, 1)}), (((2, 3, 4),), {"axes": (-1, -3, 1)})],
 )
 def transpose(x, axes=None):
     """Permute the axes; reversed by default."""
@@ -94,7 +94,7 @@ def _(g, x_shape):
     shapes="free",
     sequence=True,
     xs=ANY,
-    cases=[(((2, 3), (4, 3)), {}), (((2, 1), (2, 0), (2, 3)), {"axis": 1})],
+    cases=[(((2, 3), (4, 3)), {}), (((2, 1), (2, 0), (2, 3)), {"axis": 1}), (((2, 1, 2), (2, 2, 2)), {"axis": -2})],
 )
 def concatenate(xs, axis=0):
     """Join arrays along an existing axis."""
@@ -218,7 +218,11 @@ def _(g, indices, axis, x_shape):
     shapes="free",
     x=ANY,
     indices=integers(0, 2),
-    cases=[(((5, 4), (5,)), {"axis": 0, "shape": (3, 4)}), (((4,), (4,)), {"axis": None, "shape": (2, 3)})],
+    cases=[
+        (((5, 4), (5,)), {"axis": 0, "shape": (3, 4)}),
+        (((2, 5), (5,)), {"axis": -1, "shape": (2, 3)}),
+        (((4,), (4,)), {"axis": None, "shape": (2, 3)}),
+    ],
 )
 def index_add(x, indices, /, axis, shape):
     """Zeros of ``shape``, with x added at integer indices along ``axis``, in C order: the adjoint of take."""

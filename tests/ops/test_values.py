@@ -184,3 +184,28 @@ def test_hubers_loss_is_a_parabola_between_lines(delta):
     h = [0.5 * d * d if abs(d) <= delta else delta * (abs(d) - delta / 2) for d in a - b]
     assert mg.huber_loss(a, b, "none", delta=delta).tolist() == pytest.approx(h)
     assert mg.huber_loss(a, b, "sum", delta=delta) == pytest.approx(sum(h))
+
+
+@pytest.mark.parametrize("axis", [0, -1, (0, 2), None])
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_means_of_a_program_are_those_of_a_call(axis, keepdims):
+    x = mg.tensor(np.random.default_rng(0).normal(size=(3, 4, 5)))
+    mean = mg.compile(lambda x: mg.mean(x, axis, keepdims))
+    for _ in range(2):
+        assert mean(x).tolist() == mg.mean(x, axis, keepdims).tolist()
+    assert mean(x).data == pytest.approx(x.data.mean(axis, keepdims=keepdims))
+
+
+def test_constant_slices_spread_by_nothing_whatever_the_others_are():
+    rows = np.repeat(np.random.default_rng(0).normal(size=(20, 1)), 7, axis=1)
+    assert not mg.var(rows, 1).any()
+    assert not mg.std(rows, 1).any()
+
+
+def test_dropout_keeps_what_is_at_its_threshold():
+    word = next(int(w) for w in random_bits(1, 2, 100) if w < 2**31)
+    args = np.ones(100), np.array([1]), np.array([2])
+    kept = mg.dropout(*args, rate=word / 2**32)
+    with formulas():
+        assert mg.dropout(*args, rate=word / 2**32).tobytes() == kept.tobytes()
+    assert kept[random_bits(1, 2, 100).tolist().index(word)] > 0
