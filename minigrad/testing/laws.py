@@ -200,14 +200,14 @@ def kinks(s: Sample) -> None:
     if not s.active:
         return
     rng, g = s.rng(), s.cotangent()
-    steps = [{i: rng.uniform(-0.001, 0.001, shape) for i in s.active} for _ in range(4)]
+    steps = [{i: rng.uniform(-1e-6, 1e-6, shape) for i in s.active} for _ in range(4)]
     near = [pull(s.with_args(_moved(s, step, t)), g) for step in steps for t in (1, -1)]  # both sides of any kink
     at = pull(s, g)
     ways = [(f"the gradient of {s.names[i]}", [k]) for k, i in enumerate(s.active)]
     for what, some in [*ways, ("the sum of the gradients", list(range(len(at))))]:
         claim, others = (np.array([np.sum([n[k] for k in some], 0) for n in found]) for found in ([at], near))
         low, high = others.min(axis=0), others.max(axis=0)
-        slack = 0.02 * (1 + np.abs(others).max(axis=0))
+        slack = 1e-3 * (1 + np.abs(others).max(axis=0))
         off = (claim[0] < low - slack) | (claim[0] > high + slack)
         nearby = f"{low[off][:1]} to {high[off][:1]}"
         need(not np.any(off), f"{what} is {claim[0][off][:1]} at a kink or tie, but nearby it is {nearby}")

@@ -143,6 +143,16 @@ def test_of_equal_operands_a_gradient_may_go_to_one_or_to_both_but_adds_up(share
     assert only(tested_larger, "first") == "pass"
 
 
+def test_a_steep_op_without_kinks_is_blamed_for_none():
+    @mg.op("y = sin 1000 x", x=mg.reals(-2, 2))
+    def tested_steep(x):
+        """A wave that is short beside the distance of its samples."""
+        return mg.sin(1000 * x)
+
+    tested_steep.vjp("x", "x̄ = 1000 ȳ cos 1000 x")(lambda g, x: g * (1000 * mg.cos(1000 * x)))
+    assert only(tested_steep, "kinks") == "pass"
+
+
 def only(op, law):
     (found,) = report(op, 20, 0, law).properties
     return found.verdict
