@@ -248,6 +248,17 @@ def test_what_differences_cannot_resolve_is_never_correct():
     assert "too small beside f" in mixed.sentence
 
 
+def test_terms_that_cancel_to_the_last_bit_blame_no_gradient():
+    """log(e⁶⁶ + e⁵) − 66 is 0 in float64, with a derivative of 3e-27 by 5; a gradient of 1e-9 is wrong all the same."""
+    at = np.array([66.0, 5.0])
+    report = gradcheck(lambda x: mg.logsumexp(x) - x[0], at)
+    assert report
+    assert report.unresolved
+    share = np.exp(5.0 - 66.0)
+    assert gradcheck(lambda x: 0.0 * x.sum(), at, gradient=lambda x: np.array([0.0, share]))
+    assert gradcheck(lambda x: 0.0 * x.sum(), at, gradient=lambda x: np.array([0.0, 1e-9])).verdict == "wrong"
+
+
 @pytest.mark.parametrize("x", [[100.0, 74.27], [200.0, 171.5, 160.0], [30.0, 0.0]])
 def test_an_output_that_is_a_small_difference_is_not_wrong(x):
     """log_softmax of a dominant entry is -1e-12, in steps of an ulp of x: its derivative is not that of the steps."""
