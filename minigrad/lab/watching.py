@@ -470,8 +470,8 @@ def _rows(y: Array) -> Array:
 
 
 def _distinct(arrays: Sequence[Array]) -> int:
-    """How many rows differ in any number of any of the arrays; most often biases, or their gradients, all do."""
-    for x in arrays:
-        if x.ndim == 1 and len(set(x.tolist())) == len(x):
+    """How many rows differ in any number of any of the arrays; most often a column of the smallest shows that all do."""
+    for x in sorted(arrays, key=np.size):
+        if x.size and len(set(x.reshape(len(x), -1)[:, 0].tolist())) == len(x):
             return len(x)
     return len(set(first_alike(*arrays)))
