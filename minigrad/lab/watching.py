@@ -470,7 +470,7 @@ def _rows(y: Array) -> Array:
 
 
 def _distinct(arrays: Sequence[Array]) -> int:
-    """How many rows differ in any number of any of the arrays; most often a column of the smallest shows that all do."""
+    """How many rows differ in a number of any of the arrays; most often one column shows that all do."""
     for x in sorted(arrays, key=np.size):
         if x.size and len(set(x.reshape(len(x), -1)[:, 0].tolist())) == len(x):
             return len(x)
