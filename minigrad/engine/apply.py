@@ -72,7 +72,7 @@ def apply(op: Op, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         outs = out if type(out) is tuple else (out if type(out) is _ndarray else np.asarray(out),)
         out = outs[0]
     else:
-        outs = op.run(values if state.observer is None else _plain(values), options, kernels)
+        outs = op.run(_plain(values, state), options, kernels)
         out = outs[0]
     if not tensors:
         return out
@@ -114,8 +114,10 @@ def apply(op: Op, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
     return result
 
 
-def _plain(values: list[Any]) -> list[Any]:
-    """An observer's own kinds of float as floats: to NumPy only these are numbers without a dtype."""
+def _plain(values: list[Any], state: State) -> list[Any]:
+    """An observer's own kinds of float, if it looks inside, as floats: to NumPy only these have no dtype."""
+    if state.observer is None or not state.observer.looks_inside:
+        return values
     return [float(value) if isinstance(value, float) else value for value in values]
 
 
@@ -158,7 +160,7 @@ def write(op: Op, args: tuple[Any, ...], options: dict[str, Any], state: State) 
                 raise _unwritable(op, position, target)
         elif target is not None:
             raise _unwritable(op, position, target)
-    op.write(values if state.observer is None else _plain(values), options, state.kernels)
+    op.write(_plain(values, state), options, state.kernels)
     for position in op.written:
         target = args[position]
         if target is not None:

@@ -17,50 +17,68 @@ LANES = 64  # of a sum over a whole array: independent of one another, so that t
 
 
 class Moments(NamedTuple):
-    """Of a matrix: the mean of its elements, and of their squares; the variance of the means of its columns."""
+    """Of a matrix: the mean of its elements, and of their squares; the variance of its columns' means; their sums."""
 
     mean: float
     square: float
     between: float
+    sums: Array  # of equal columns equal, to the bit
 
 
-@kernel("Td*d*", ints=2)
-def _moments(x: Any, work: Any, out: Any, n: Any, units: Any) -> None:
-    """``work``: the sums, and the sums of squares, of the columns of x (n, units); ``out``: see Moments."""
-    squares = offset(work, units)
+@kernel("Td*", ints=2)
+def _moments(x: Any, work: Any, n: Any, units: Any) -> None:
+    """``work``: the Moments of x (n, units), three numbers and the sums of its columns; then those of their squares."""
+    sums, squares, fours = offset(work, 3), offset(work, 3 + units), n - n % 4
     for j in range(units):
-        work[j] = squares[j] = 0.0
-    for i in range(n):
+        sums[j] = squares[j] = 0.0
+    for i in range(0, fours, 4):  # the sums are read and written once for four rows
+        row0 = offset(x, i * units)
+        row1, row2, row3 = offset(row0, units), offset(row0, 2 * units), offset(row0, 3 * units)
+        for j in range(units):
+            a, b, c, d = np.float64(row0[j]), np.float64(row1[j]), np.float64(row2[j]), np.float64(row3[j])
+            sums[j] += a + b + (c + d)
+            squares[j] += a * a + b * b + (c * c + d * d)
+    for i in range(fours, n):
         row = offset(x, i * units)
         for j in range(units):
             value = np.float64(row[j])
-            work[j] += value
+            sums[j] += value
             squares[j] += value * value
     total = square = between = 0.0
     for j in range(units):
-        total += work[j]
+        total += sums[j]
         square += squares[j]
     mean = total / units / n
     for j in range(units):
-        between += (work[j] / n - mean) * (work[j] / n - mean)
-    out[0], out[1], out[2] = mean, square / units / n, between / units
+        between += (sums[j] / n - mean) * (sums[j] / n - mean)
+    work[0], work[1], work[2] = mean, square / units / n, between / units
 
 
-@kernel("Tdi*i*", ints=2)
-def _slopes(x: Any, limit: Any, work: Any, out: Any, n: Any, units: Any) -> None:
-    """``out``: how many elements of x (n, units) are below the limit in size, how many columns are all 0."""
-    steep = offset(work, units)
+@kernel("TTi*", ints=2)
+def _slopes(x: Any, limit: Any, work: Any, n: Any, units: Any) -> None:
+    """work[0]: how many elements of x (n, units) are below the limit in size; work[1]: how many columns are all 0.
+
+    ``work`` has 2 + 2 units elements.
+    """
+    flat, steep, most, fours = offset(work, 2), offset(work, 2 + units), limit[0], n - n % 4
     for j in range(units):
-        work[j] = steep[j] = 0
-    for i in range(n):
+        flat[j] = steep[j] = 0
+    for i in range(0, fours, 4):
+        row0 = offset(x, i * units)
+        row1, row2, row3 = offset(row0, units), offset(row0, 2 * units), offset(row0, 3 * units)
+        for j in range(units):
+            a, b, c, d = row0[j], row1[j], row2[j], row3[j]
+            flat[j] += int(abs(a) < most) + int(abs(b) < most) + int(abs(c) < most) + int(abs(d) < most)
+            steep[j] |= int(a != 0.0) | int(b != 0.0) | int(c != 0.0) | int(d != 0.0)
+    for i in range(fours, n):
         row = offset(x, i * units)
         for j in range(units):
-            work[j] += int(abs(np.float64(row[j])) < limit[0])
-            steep[j] += int(row[j] != 0.0)
-    out[0] = out[1] = 0
+            flat[j] += int(abs(row[j]) < most)
+            steep[j] |= int(row[j] != 0.0)
+    work[0] = work[1] = 0
     for j in range(units):
-        out[0] += work[j]
-        out[1] += int(steep[j] == 0)
+        work[0] += flat[j]
+        work[1] += int(steep[j] == 0)
 
 
 @kernel("Td*", ints=1)
@@ -101,38 +119,40 @@ def _change(a: Any, b: Any, work: Any, n: Any) -> None:
         moved[0] += moved[j]
 
 
-def _knows(a: Array) -> bool:
-    return jit.AVAILABLE and a.dtype in (np.float32, np.float64)
+def _ready(a: Array) -> Array | None:
+    """As the kernels need it, or None if there are none for it."""
+    if not jit.AVAILABLE or a.dtype.char not in "fd":
+        return None
+    return a if a.flags.c_contiguous else np.ascontiguousarray(a)
 
 
 def moments(rows: Array) -> Moments:
     """The moments of floats (n, units), neither of them 0."""
     n, units = rows.shape
-    if _knows(rows):
-        work, out = np.empty(2 * units), np.empty(3)
-        _moments[rows.dtype](np.ascontiguousarray(rows), work, out, n, units)
-        return Moments(*out.tolist())
+    if (ready := _ready(rows)) is not None:
+        work = np.empty(3 + 2 * units)
+        _moments[ready.dtype](ready, work, n, units)
+        return Moments(work.item(0), work.item(1), work.item(2), work[3 : 3 + units])
     with np.errstate(all="ignore"):
         wide = rows.astype(np.float64)
-        return Moments(float(wide.mean()), float((wide**2).mean()), float(wide.mean(0).var()))
+        return Moments(float(wide.mean()), float((wide**2).mean()), float(wide.mean(0).var()), wide.sum(0))
 
 
 def slopes(rows: Array, limit: float) -> tuple[int, int]:
     """(how many elements of floats (n, units) are below the limit in size, how many columns are all 0)."""
     n, units = rows.shape
-    if _knows(rows):
-        work, out = np.empty(2 * units, np.int64), np.empty(2, np.int64)
-        _slopes[rows.dtype](np.ascontiguousarray(rows), np.array([limit]), work, out, n, units)
-        flat, dead = out.tolist()
-        return flat, dead
+    if (ready := _ready(rows)) is not None:
+        work = np.empty(2 + 2 * units, np.int64)
+        _slopes[ready.dtype](ready, np.array(limit, ready.dtype), work, n, units)
+        return work.item(0), work.item(1)
     return int(np.count_nonzero(np.abs(rows) < limit)), units - int(np.count_nonzero((rows != 0).any(0)))
 
 
 def square_sum(a: Array) -> float:
     """Σ a² of floats."""
-    if _knows(a):
+    if (ready := _ready(a)) is not None:
         sums = np.empty(LANES)
-        _squares[a.dtype](np.ascontiguousarray(a), sums, a.size)
+        _squares[ready.dtype](ready, sums, ready.size)
         return sums.item(0)
     with np.errstate(all="ignore"):
         wide = a.astype(np.float64).ravel()
@@ -141,9 +161,9 @@ def square_sum(a: Array) -> float:
 
 def change(a: Array, b: Array) -> tuple[float, float]:
     """(Σ a², Σ (b − a)²) of floats of one shape and dtype."""
-    if _knows(a):
+    if (old := _ready(a)) is not None and (new := _ready(b)) is not None:
         work = np.empty(2 * LANES)
-        _change[a.dtype](np.ascontiguousarray(a), np.ascontiguousarray(b), work, a.size)
+        _change[old.dtype](old, new, work, old.size)
         return work.item(0), work.item(LANES)
     with np.errstate(all="ignore"):
         return square_sum(a), square_sum(b.astype(np.float64) - a)

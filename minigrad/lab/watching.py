@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -118,9 +118,10 @@ class _Seen:
     """What is known of an op before its step is over."""
 
     def __init__(
-        self, signal: tuple[float, ...], slope: tuple[float, float, bool], names: list[str], linear: bool
+        self, signal: tuple[float, ...], sums: Array, slope: tuple[float, float, bool], names: list[str], linear: bool
     ) -> None:
-        self.signal, self.names, self.linear = signal, names, linear  # names: of the parameters it took
+        self.signal, self.sums = signal, sums  # over the batch, of each unit
+        self.names, self.linear = names, linear  # names: of the parameters it took
         self.saturated, self.dead, self.straight = slope
         self.backward: float | None = None
         self.units = 1, 1  # how many there are, and how many differ
@@ -140,7 +141,6 @@ class Watch(Observer):
         self._slot: AbstractContextManager[Any] | None = None
         self._told: set[tuple[str, str]] = set()  # kinds of trouble, and where
         self._changes = -1  # how many had been counted when the parts of the network were looked for
-        self._before: dict[str, Array] = {}  # what parameters were when their gradients came, by name
         self._ones: dict[Any, Array] = {}  # cotangents for slopes, by shape and dtype
         self._begin()
 
@@ -167,6 +167,8 @@ class Watch(Observer):
             self._changes = int(State.changes[0])
             self._modules = {module for _, module in self.net.named_modules()}
             self._parameters = list(self.net.named_parameters())
+            # what parameters are when their gradients come, by name
+            self._before = {name: np.empty(p.shape, p.dtype) for name, p in self._parameters}
         self._reached = False  # whether a leaf got a gradient
         self._replayed = 0  # how many steps may have gone by unseen
         if not self._looking:
@@ -178,6 +180,7 @@ class Watch(Observer):
         self._nodes: dict[int, _Seen] = {}  # by their sequence number, which no other node ever has
         self._gradients: dict[str, Array] = {}  # by the parameter's name
         self._sizes: dict[str, float] = {}  # Σ of the squares of these gradients
+        self._changed: dict[str, tuple[int, tuple[float, float]]] = {}  # what changed up to which write
 
     def _counted(self) -> list[int]:
         """How often each parameter has been written."""
@@ -198,8 +201,11 @@ class Watch(Observer):
             self._told.update(judged)
             self.records += found
             self.troubles += new
-        times = max(now - before for now, before in zip(counted, self._writes, strict=True))
-        self.step += min(times, self._replayed) if self._replayed else 1
+        if self._replayed:
+            times = max(now - before for now, before in zip(counted, self._writes, strict=True))
+            self.step += min(times, self._replayed)
+        else:
+            self.step += 1
         self._begin()
         for trouble in () if quiet else new:
             self.report(trouble)
@@ -224,24 +230,31 @@ class Watch(Observer):
         return self._replayed
 
     def ran(self, op: Any, args: Any, options: dict[str, Any], out: Any, outs: tuple[Any, ...]) -> None:
-        if not (self._looking and self._inside and outs) or out.node is None:
+        if not self._looking or out.node is None:
+            return
+        if not outs:  # a write: both arrays are in the cache now
+            if out.node.seq in self._leaves:
+                self._change(*self._leaves[out.node.seq])
+            return
+        if not self._inside:
             return
         state = current()
         if state.undoing is not None:
             return
         nodes = [arg.node.seq for arg in args if isinstance(arg, Tensor) and arg.node is not None]
         taken = [self._leaves[seq][0] for seq in nodes if seq in self._leaves]
-        if not taken and not _is_activation(op):
+        bends = _is_activation(op)
+        if not (taken or bends):
             return
-        with np.errstate(all="ignore"):
-            signal, slope = _signal(out._data), None
-            if _is_activation(op):
-                key = out.shape, out.dtype
-                if key not in self._ones:
-                    self._ones[key] = np.ones(*key)
+        (signal, sums), slope = _signal(out._data), None
+        if bends:
+            key = out.shape, out.dtype
+            if key not in self._ones:
+                self._ones[key] = np.ones(*key)
+            with np.errstate(all="ignore"):
                 slope = _slope(op, args, options, out, state.kernels, self._ones[key])
         turn = self._turns[state.path, op.name] = self._turns.get((state.path, op.name), 0) + 1
-        seen = _Seen(signal, slope or (math.nan, math.nan, True), taken, op.name == "linear")
+        seen = _Seen(signal, sums, slope or (math.nan, math.nan, True), taken, op.name == "linear")
         self._seen[state.path, op.name if turn == 1 else f"{op.name} {turn}"] = self._nodes[out.node.seq] = seen
 
     def sent(self, node: Any, cotangent: Any, contributions: Any) -> None:
@@ -257,8 +270,8 @@ class Watch(Observer):
         if self._looking and node.seq in self._leaves:
             name, parameter = self._leaves[node.seq]
             self._gradients[name] = g = getattr(cotangent, "_data", cotangent)
-            before, now = self._before.get(name), parameter._data
-            if before is None or (before.shape, before.dtype) != (now.shape, now.dtype):
+            before, now = self._before[name], parameter._data
+            if (before.shape, before.dtype) != (now.shape, now.dtype):
                 self._before[name] = before = np.empty(now.shape, now.dtype)
             np.copyto(before, now)
             self._sizes[name] = statistics.square_sum(g)
@@ -271,12 +284,10 @@ class Watch(Observer):
             seen.names = [name for name in seen.names if name in self._gradients]
             if seen.linear and seen.names:
                 arrays = [self._before[n] for n in seen.names] + [self._gradients[n] for n in seen.names]
-                seen.units = len(arrays[0]), _distinct(arrays)
-        changes, now = {}, dict(self._parameters)
-        for name in self._gradients:
-            old, new = self._before[name], now[name]._data
-            same = (new.shape, new.dtype) == (old.shape, old.dtype)
-            changes[name] = statistics.change(old, new) if same else (statistics.square_sum(old), math.nan)
+                units = len(arrays[0])
+                # Units that put out different numbers have different weights.
+                seen.units = units, units if len(set(seen.sums.tolist())) == units else len(set(first_alike(*arrays)))
+        changes = {name: self._change(name, p) for name, p in self._leaves.values() if name in self._gradients}
         found = []
         for (layer, op), seen in self._seen.items():
             norms, down = [math.nan] * 3, math.nan if seen.backward is None else seen.backward
@@ -287,6 +298,17 @@ class Watch(Observer):
                 seen.infinite = not math.isfinite(gradient)
             figures = [*seen.signal, seen.saturated, seen.dead, down, *norms]
             found.append(Record(self.step, layer, op, *figures))
+        return found
+
+    def _change(self, name: str, parameter: Any) -> tuple[float, float]:
+        """Σ w² of a parameter when its gradient came, and Σ (w' − w)² of what it is now; found once for each write."""
+        known = self._changed.get(name)
+        if name not in self._gradients or (known is not None and known[0] == parameter.cell[0]):
+            return known[1] if known else (math.nan, math.nan)
+        old, new = self._before[name], parameter._data
+        same = (new.shape, new.dtype) == (old.shape, old.dtype)
+        found = statistics.change(old, new) if same else (statistics.square_sum(old), math.nan)
+        self._changed[name] = parameter.cell[0], found
         return found
 
     def table(self, step: int | None = None) -> str:
@@ -421,24 +443,31 @@ def _not_finite(pairs: list[tuple[Record, _Seen]]) -> Iterator[Trouble]:
 # Figures
 
 
+_KNOWN = frozenset(FUNCTIONS.values())
+
+
 def _is_activation(op: Op) -> bool:
     """Whether its slopes are looked at: the known activations, and elementwise functions of one array of the user's."""
     plain = op.shapes == "elementwise" and len(op.arrays) == 1 and op.differentiable and bool(op.rules)
-    return plain and (op in FUNCTIONS.values() or not op.__module__.startswith("minigrad."))
+    return plain and (op in _KNOWN or not op.__module__.startswith("minigrad."))
 
 
-def _signal(y: Array) -> tuple[float, float, float]:
-    """Mean, standard deviation, and the unbiased variance over the batch, averaged over the units (the last axis)."""
+def _signal(y: Array) -> tuple[tuple[float, float, float], Array]:
+    """Mean, standard deviation, and the unbiased variance over the batch, averaged over the units (the last axis).
+
+    And the sums over the batch.
+    """
     if not y.size:
-        return math.nan, math.nan, math.nan
+        return (math.nan, math.nan, math.nan), np.zeros(0)
     rows = _rows(y)
-    mean, square, between = statistics.moments(rows)
+    mean, square, between, sums = statistics.moments(rows)
     within = square - (between + mean * mean)
     if not within > 1e-6 * square:  # too much is lost in the difference: Chan, Golub & LeVeque 1983, eq. 1.7
-        rest = statistics.moments(rows - rows.mean(0))  # its column means are but rounding
+        with np.errstate(all="ignore"):
+            rest = statistics.moments(rows - rows.mean(0))  # its column means are but rounding
         within = max(rest.square - (rest.between + rest.mean * rest.mean), 0.0)
     n = len(rows)
-    return mean, math.sqrt(within + between), within * n / (n - 1) if n > 1 else math.nan
+    return (mean, math.sqrt(within + between), within * n / (n - 1) if n > 1 else math.nan), sums
 
 
 def _slope(
@@ -450,7 +479,9 @@ def _slope(
     if not y.size or any(name not in known for name in rule.names):
         return None
     steepest, straight = _graph(op, tuple(options.items()))
-    slope = _rows(rule.run([known[name] for name in rule.names], kernels))
+    values = [known[name] for name in rule.names]
+    run = rule.kernel if kernels == "own" and out.node.clean else None
+    slope = _rows(rule.run(values, kernels) if run is None else run(*values))
     flat, dead = statistics.slopes(slope, 0.01 * steepest if steepest else math.inf)
     return flat / slope.size, dead / slope.shape[1], straight
 
@@ -467,11 +498,3 @@ def _graph(op: Op, options: tuple[tuple[str, Any], ...]) -> tuple[float, bool]:
 def _rows(y: Array) -> Array:
     """As a matrix: units are the last axis."""
     return y.reshape(-1, y.shape[-1] if y.ndim else 1)
-
-
-def _distinct(arrays: Sequence[Array]) -> int:
-    """How many rows differ in a number of any of the arrays; most often one column shows that all do."""
-    for x in sorted(arrays, key=np.size):
-        if x.size and len(set(x.reshape(len(x), -1)[:, 0].tolist())) == len(x):
-            return len(x)
-    return len(set(first_alike(*arrays)))
