@@ -5,7 +5,8 @@ multiplied into it. C is written once for every ``DEPTH`` of k and read back for
 A lane never meets another lane: bits depend on k and the numbers only.
 
 A is read where it lies, whatever its strides: its elements are spread one by one. B is read by rows; a panel of it,
-two vectors wide, is copied together first where its rows are not contiguous. Large ones copy blocks of both.
+two vectors wide, is copied together first where its rows are not contiguous. Large ones copy panels in any case, a part
+of the next one after each tile, and those rows of A that are not contiguous, or that the cache would not hold.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from minigrad.kernels.reduction import sum as column_sums
 from minigrad.kernels.simd import (
     VECTOR_BYTES,
     Term,
+    aligned,
+    ask,
     first_lanes,
     fma,
     keep_rolled,
@@ -53,8 +56,8 @@ TALL = 14 if VECTOR_BYTES == 64 else 6
 _LONG = 8 if VECTOR_BYTES == 64 else 4
 #: From so many rows of A on, a panel of B is used often enough to be copied together even if its rows are contiguous.
 _PACK_ROWS = 4 * TALL
-#: Bytes of a block of A, which stays in the second-level cache while panels of B pass: a quarter of 1 MiB, and some.
-_BLOCK = 9 << 15
+#: Bytes of a block of A, which stays in the second-level cache while panels of B pass: half of 1 MiB.
+_BLOCK = 1 << 19
 #: Rows so many bytes apart (or a multiple) fall into the same set of the first-level cache, which holds so many lines.
 _ALIAS, _WAYS = 4096, 8
 #: Elements between the rows of a packed block of A: off that stride.
@@ -389,24 +392,24 @@ def _panel(
 
 
 @function
-def _pack(b: Any, b_k: Any, b_col: Any, cols: Any, steps: Any, panel: Any) -> None:
-    """Copy ``steps`` rows of two vectors of B, of which ``cols`` columns exist, into the panel."""
+def _pack(b: Any, b_k: Any, b_col: Any, cols: Any, first: Any, stop: Any, panel: Any) -> None:
+    """Copy rows ``first`` to ``stop`` of two vectors of B, of which ``cols`` columns exist, into the panel."""
     w = width(b)
     if b_col == 1:
-        for k in range(steps):
+        for k in range(first, stop):
             p, q = offset(b, k * b_k), offset(panel, k * 2 * w)
             store(q, 0, 2 * w, load(p, 0, cols, 0.0))
             if cols > w:
                 store(q, w, 2 * w, load(p, w, cols, 0.0))
         return
-    done = 0
+    done = first
     if b_k == 1:
-        done = steps // _STRIDE * _STRIDE
+        done = first + (stop - first) // _STRIDE * _STRIDE
         for j in range(0, cols, w):
-            for k in range(0, done, _STRIDE):
+            for k in range(first, done, _STRIDE):
                 _turn(offset(b, k + j * b_col), b_col, cols - j, offset(panel, k * 2 * w + j), 2 * w)
     for j in range(cols):
-        for k in range(done, steps):
+        for k in range(done, stop):
             panel[k * 2 * w + j] = b[k * b_k + j * b_col]
 
 
@@ -429,6 +432,18 @@ def _copy(x: Any, x_row: Any, rows: Any, cols: Any, y: Any, y_row: Any) -> None:
         p, q = offset(x, i * x_row), offset(y, i * y_row)
         for j in range(0, cols, width(x)):
             store(q, j, cols, load(p, j, cols, 0.0))
+
+
+@function
+def _turned_copy(x: Any, x_col: Any, rows: Any, cols: Any, y: Any, y_row: Any) -> None:
+    """Copy a block whose columns are contiguous, so that its rows are."""
+    whole, w = rows - rows % _STRIDE, width(x)
+    for j in range(0, cols, w):
+        for i in range(0, whole, _STRIDE):
+            _turn(offset(x, j * x_col + i), x_col, cols - j, offset(y, i * y_row + j), y_row)
+        for i in range(whole, rows):
+            for k in range(j, min(j + w, cols)):
+                y[i * y_row + k] = x[k * x_col + i]
 
 
 @function
@@ -504,7 +519,7 @@ def _panels(
             steps = min(DEPTH, depth - start)
             rows_of_b, row = offset(b, start * b_k + j * b_col), b_k
             if b_col != 1:
-                _pack(rows_of_b, b_k, b_col, cols, steps, panel)
+                _pack(rows_of_b, b_k, b_col, cols, 0, steps, panel)
                 rows_of_b, row = panel, 2 * w
             p, q, r = offset(a, start * a_k), offset(c, j), offset(bias, j)
             fresh, last = start == 0, biased and start + DEPTH >= depth
@@ -514,33 +529,61 @@ def _panels(
 
 
 @function
+def _expect(x: Any, row: Any, rows: Any, cols: Any) -> None:
+    """Ask for so many rows of at most two vectors, whose columns are contiguous, ahead of their use."""
+    for i in range(rows):
+        ask(x, i * row)
+        ask(x, i * row + cols - 1)
+
+
+@function
 def _blocks(
     a: Any, m: Any, depth: Any, a_row: Any, a_k: Any, b: Any, n: Any, b_k: Any, b_col: Any, c: Any, c_row: Any,
     bias: Any, biased: Any, work: Any, block: Any,
 ) -> None:  # fmt: skip
-    """The same for large ones: ``DEPTH`` rows of B, then ``block`` rows of A, are copied together in ``work``."""
-    w = width(c)
-    panels = (n + 2 * w - 1) // (2 * w)
-    packed_a = offset(work, panels * 2 * w * DEPTH)
+    """The same for large ones: of ``DEPTH`` k, ``block`` rows of A stay in the second-level cache while panels pass.
+
+    Rows of A are copied together where they are not contiguous, or alias. A panel of B is, too, a part of it after
+    each tile of the panel before it; ``work`` keeps all panels if there are several blocks, else two.
+    """
+    w, work = width(c), aligned(work)
+    size, kept = 2 * w * DEPTH, m > block
+    packed_a = offset(work, ((n + 2 * w - 1) // (2 * w) if kept else 2) * size)
     for start in range(0, max(depth, 1), DEPTH):
         steps = min(DEPTH, depth - start)
         fresh, last = start == 0, biased and start + DEPTH >= depth
-        for j in range(0, n, 2 * w):
-            _pack(offset(b, start * b_k + j * b_col), b_k, b_col, min(2 * w, n - j), steps, offset(work, j * DEPTH))
+        rows_of_b = offset(b, start * b_k)
+        _pack(rows_of_b, b_k, b_col, min(2 * w, n), 0, steps, work)
         for top in range(0, m, block):
             rows = min(block, m - top)
             p, p_row, p_k = offset(a, top * a_row + start * a_k), a_row, a_k
-            if a_k == 1:
+            if a_k == 1 and aliases(a, a_row):
                 _copy(p, a_row, rows, steps, packed_a, _A_ROW)
                 p, p_row = packed_a, _A_ROW
-            elif a_row == 1:
-                p_k = block + 16
-                _copy(p, a_k, steps, rows, packed_a, p_k)
-                p = packed_a
+            elif a_k != 1 and a_row == 1:
+                _turned_copy(p, a_k, rows, steps, packed_a, _A_ROW)
+                p, p_row, p_k = packed_a, _A_ROW, 1
+            tiles = (rows + TALL - 1) // TALL
+            part = ((steps + tiles - 1) // tiles + _STRIDE - 1) // _STRIDE * _STRIDE
             for j in range(0, n, 2 * w):
-                cols = min(2 * w, n - j)
-                x, q, r = offset(work, j * DEPTH), offset(c, top * c_row + j), offset(bias, j)
-                _panel(p, x, q, r, rows, p_row, p_k, 2 * w, c_row, cols, steps, fresh, last)
+                place, cols, more = j // (2 * w), min(2 * w, n - j), min(2 * w, n - j - 2 * w)
+                panel = offset(work, (place if kept else place % 2) * size)
+                later = offset(work, (place + 1 if kept else (place + 1) % 2) * size)
+                x, y, next_b = p, offset(c, top * c_row + j), offset(rows_of_b, (j + 2 * w) * b_col)
+                left, done = rows, 0 if top == 0 and more > 0 else steps
+                for i in range(tiles, 0, -1):
+                    height = left // i
+                    below = offset(y, height * c_row)
+                    left -= height
+                    _expect(below, c_row, min(TALL, left), cols)
+                    _panel(x, panel, y, offset(bias, j), height, p_row, p_k, 2 * w, c_row, cols, steps, fresh, last)
+                    x, y = offset(x, height * p_row), below
+                    if done < steps:
+                        stop = min(done + part, steps)
+                        if b_col == 1:
+                            _expect(offset(next_b, stop * b_k), b_k, min(part, steps - stop), more)
+                        _pack(next_b, b_k, b_col, more, done, stop, later)
+                        done = stop
 
 
 @kernel("MMM*TT*", ints=2, uses=[_panel])
@@ -589,8 +632,10 @@ def _large(a: Array, b: Array, out: Array, bias: Array | None = None) -> None:
         cut = slice(start, start + width)
         x, y, z = (a[cut], b, out[cut]) if by_rows else (a, b[:, cut], out[:, cut])
         rows, columns = z.shape
-        block = min(_BLOCK // (DEPTH * size) // TALL, -(-rows // TALL)) * TALL
-        work = empty(-(-columns // lanes) * lanes * DEPTH + max(block * _A_ROW, (block + 16) * DEPTH), dtype)
+        blocks = -(-rows * DEPTH * size // _BLOCK)
+        block = -(-rows // (blocks * TALL)) * TALL
+        panels = -(-columns // lanes) if blocks > 1 else 2
+        work = empty(panels * lanes * DEPTH + block * _A_ROW + lanes, dtype)  # some more, for its beginning is aligned
         added = z if bias is None else bias if by_rows else bias[cut]
         parts.append((x, y, z, added, work, int(bias is not None), block))
     if len(parts) == 1:

@@ -541,6 +541,18 @@ def offset(typingctx: Any, p: Any, elements: Any) -> Any:
     return p(p, types.int64), codegen
 
 
+@intrinsic
+def aligned(typingctx: Any, p: Any) -> Any:
+    """The first place at or behind p that is ``VECTOR_BYTES`` aligned: vectors from there lie in one line each."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place = builder.add(builder.ptrtoint(args[0], _I64), ir.Constant(_I64, VECTOR_BYTES - 1))
+        place = builder.and_(place, ir.Constant(_I64, -VECTOR_BYTES))
+        return builder.inttoptr(place, args[0].type)
+
+    return p(p), codegen
+
+
 @intrinsic(prefer_literal=True)
 def scratch(typingctx: Any, p: Any, vectors: Any) -> Any:
     """A pointer like ``p`` to room for so many (a literal) native vectors on the stack."""
