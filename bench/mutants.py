@@ -25,6 +25,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import select
 import signal
 import sys
@@ -37,8 +38,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import hypothesis
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
+from numba.core.dispatcher import Dispatcher
+from numba.core.typing.templates import _IntrinsicTemplate
 from references import REFERENCES
 
 import minigrad as mg
@@ -55,7 +59,10 @@ FILES = {
     "modules": ["nn/layers.py", "nn/activations.py"],
 }
 #: Of the processor's time; a mutant that is not judged by then hangs, which is a failure. Kernels are compiled.
-SECONDS = {"rules": 20, "kernels": 60, "initializers": 20, "optimizers": 20, "modules": 20}
+SECONDS = {"rules": 10, "kernels": 30, "initializers": 20, "optimizers": 20, "modules": 20}
+#: Of the wall clock: what is not judged by then has been stopped by others, and is judged again by the next run.
+PATIENCE = 900
+TESTS_FIRST = "gemm.py", "reduction.py"  # whose ops compile more than their tests do before the first failure
 JUDGES = {"rules": 8, "kernels": 3}  # ops that are asked about what several use, those that use least besides first
 
 
@@ -69,7 +76,9 @@ class Mutant(NamedTuple):
     fault: str
     before: str
     after: str
-    codes: Callable[[], list[types.CodeType]]  # of the function, and of those around it
+    name: str  # of the function's code
+    first: int  # the line on which that begins
+    tree: Callable[[], ast.Module]  # of the whole file
     place: int = 0  # how many faults of the function before this one have the same text
 
     @property
@@ -305,9 +314,7 @@ def _of_function(room: str, path: Path, tree: ast.Module, function: ast.Function
     def made(fault: str, old: ast.AST, new: ast.AST, changed: Callable[[], ast.Module]) -> Mutant:
         before, after = (ast.unparse(ast.fix_missing_locations(copy.deepcopy(n))) for n in (old, new))
         at = getattr(old, "lineno", function.lineno)
-        return Mutant(
-            room, place, label, at, fault, before, after, lambda: codes_of(changed(), path, function.name, line)
-        )
+        return Mutant(room, place, label, at, fault, before, after, function.name, line, changed)
 
     for node in ast.walk(function):
         if id(node) in calm:
@@ -339,8 +346,11 @@ def _of_function(room: str, path: Path, tree: ast.Module, function: ast.Function
 # Who judges
 
 
-def reach(start: Any) -> set[tuple[str, int, str]]:
-    """The codes (file, line, name) of the package that an object's functions may run, and what they call."""
+def reach(start: Any, apart: bool = False) -> set[tuple[str, int, str]]:
+    """The codes (file, line, name) of the package that an object's functions may run, and what they call.
+
+    ``apart``: without those of other kernels, whose machine code is their own.
+    """
     seen: set[int] = set()
     found: set[tuple[str, int, str]] = set()
     todo = [start]
@@ -355,7 +365,7 @@ def reach(start: Any) -> set[tuple[str, int, str]]:
         elif isinstance(x, mg.engine.op.Rule):
             todo += [x.fn, x.kernel]
         elif isinstance(x, mg.kernels.jit.Kernel):
-            todo += [x.body, *x.uses]
+            todo += [x.body, *x.uses] if not apart else [x.body] if x is start else []
         elif hasattr(x, "_defn"):  # an intrinsic
             todo.append(x._defn)
         elif isinstance(x, types.MethodType):
@@ -425,6 +435,9 @@ def judges(room: str, seed: int) -> list[tuple[str, set[tuple[str, int, str]], C
     if room in ("rules", "kernels"):
         import mpmath  # noqa: F401 (that tests need not load it anew for each mutant)
         import scipy.special  # noqa: F401
+
+        import minigrad.testing.laws
+        import minigrad.testing.samples  # noqa: F401
     if room in ("rules", "kernels"):
         own = {name: op for name, op in mg.REGISTRY.items() if op.__module__.startswith("minigrad.")}
         return [(name, reach(op), by_op(op)) for name, op in own.items()]
@@ -470,9 +483,12 @@ def _by_tests(file: Path) -> str:
 
 
 class _First:
-    """A plugin that keeps the first failure."""
+    """A plugin that has float32 come first, and keeps the first failure."""
 
     failed = ""
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        items.sort(key=lambda item: "float64" in item.nodeid)  # one precision is compiled before the other
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed and not self.failed:
@@ -512,14 +528,14 @@ MODULES |= {
 }
 
 
-def replace(code: types.CodeType) -> list[types.FunctionType]:
-    """The functions that had the code of that name and line, which have this one now, and those that they had made."""
+def replace(code: types.CodeType, but: set[int]) -> list[types.FunctionType]:
+    """The functions that had the code of that name and line, which have this one now, and those that they had made;
+    ``but`` those of these ids."""
 
     def parts(code: types.CodeType) -> list[types.CodeType]:
         return [code, *(p for c in code.co_consts if isinstance(c, types.CodeType) for p in parts(c))]
 
-    live = [f for f in gc.get_objects() if isinstance(f, types.FunctionType)]
-    live = [f for f in live if f.__code__.co_filename == code.co_filename]
+    live = [f for f in _functions() if f.__code__.co_filename == code.co_filename and id(f) not in but]
     place, new = (code.co_firstlineno, code.co_name), parts(code)
     old = next((parts(f.__code__) for f in live if (f.__code__.co_firstlineno, f.__code__.co_name) == place), [])
     known = len(old) if len(old) == len(new) else 1  # a part may be what has been left out
@@ -529,19 +545,103 @@ def replace(code: types.CodeType) -> list[types.FunctionType]:
     return [f for f, _ in changed]
 
 
-def judge(mutant: Mutant, subjects: Any) -> tuple[str, str]:
+def _functions() -> list[types.FunctionType]:
+    return [f for f in gc.get_objects() if type(f) is types.FunctionType]
+
+
+class Compiled:
+    """The kernels that some mutants change, compiled in this process, which runs none of them.
+
+    What Numba has compiled it keeps. A process forked from this one compiles anew what reaches the changed code, and
+    nothing else; where the machine code of all kernels that do is what it was, nobody can see the change.
+    """
+
+    def __init__(self, keys: set[tuple[str, int, str]]) -> None:
+        before = {id(f) for f in _functions()}
+        kernels = {x: reach(x, apart=True) for x in gc.get_objects() if type(x) is mg.kernels.jit.Kernel}
+        self.kernels = {k: kernels[k] for k in sorted(kernels, key=repr) if kernels[k] & keys}
+        self.latest: dict[tuple[Any, Any], str] = {}
+        jit = mg.kernels.jit
+        read, own, jit._read, jit._compile = jit._read, jit._compile, lambda file: None, self._compile
+        self.own = own
+        for kernel in self.kernels:
+            for dtype in PRECISIONS:
+                kernel.compiled(dtype)
+        jit._read = read
+        for kernel in kernels:
+            kernel.clear()  # it has been called since minigrad was imported
+        for method in (jit.Kernel.compiled, jit.Kernel.address, jit.Kernel.replay):
+            method.cache_clear()
+        self.digests = dict(self.latest)
+        things = gc.get_objects()
+        self.helpers = {x: reach(x, apart=True) for x in things if issubclass(type(x), Dispatcher)}
+        self.caches = {x: reach(x) for x in things if type(x) is functools._lru_cache_wrapper and _ours(x)}
+        self.by_python = set().union(*(reach(op, apart=True) for op in mg.REGISTRY.values()))
+        self.made = [f for f in _functions() if id(f) not in before]  # they live on, so that their ids stay theirs
+        self.spared = {id(f) for f in self.made}
+
+    def _compile(self, body: Any, codes: str, ints: int, dtype: Any) -> bytes:
+        code = self.own(body, codes, ints, dtype)
+        digest = hashlib.sha256()
+        for section in llvm.ObjectFileRef.from_data(code).sections():
+            name, data = section.name() or b"", section.data() if section.size() else b""
+            if name == b".strtab":  # without the numbers by which Numba tells names apart
+                data = b"\0".join(sorted(re.sub(rb"[0-9]+", b"", word) for word in data.split(b"\0")))
+            if name != b".symtab":
+                digest.update(b"%s %d " % (name, len(data)) + data)
+        self.latest[body, dtype] = digest.hexdigest()
+        return code
+
+    def change(self, key: tuple[str, int, str]) -> None:
+        """Have what reaches that code compiled anew."""
+        kernel = mg.kernels.jit.Kernel
+        own, touched = kernel._file, {k for k, codes in self.kernels.items() if key in codes}
+        kernel._file = lambda kernel, dtype: None if kernel in touched else own(kernel, dtype)
+        for helper, codes in self.helpers.items():
+            if key in codes:
+                helper._make_finalizer()()
+                helper._reset_overloads()
+        for template in _IntrinsicTemplate.__subclasses__():
+            template._impl_cache.clear()
+            template._overload_cache.clear()
+        for cache, codes in self.caches.items():
+            if key in codes:
+                cache.cache_clear()
+
+    def same(self, key: tuple[str, int, str], first: set[tuple[str, int, str]]) -> bool:
+        """Whether the code is run by kernels only, and no machine code has changed; those in ``first`` first."""
+        touched = [k for k, codes in self.kernels.items() if key in codes and key not in self.by_python]
+        touched.sort(key=lambda k: key_of(k.body.__code__) not in first)
+
+        def as_before(kernel: Any, dtype: Any) -> bool:
+            kernel.compiled(dtype)
+            return self.latest[kernel.body, dtype] == self.digests[kernel.body, dtype]
+
+        return bool(touched) and all(as_before(kernel, dtype) for dtype in PRECISIONS for kernel in touched)
+
+
+PRECISIONS = np.dtype(np.float32), np.dtype(np.float64)
+
+
+def _ours(x: Any) -> bool:
+    return (getattr(x, "__module__", None) or "").startswith("minigrad.kernels")
+
+
+def judge(mutant: Mutant, subjects: Any, compiled: Compiled | None) -> tuple[str, str]:
     """(verdict, by what) in this process, which must be a fresh one."""
-    codes = mutant.codes()
+    codes = codes_of(mutant.tree(), PACKAGE / mutant.path, mutant.name, mutant.first)
     key = key_of(codes[0])
     chosen = sorted((len(reached), i, name, run) for i, (name, reached, run) in enumerate(subjects) if key in reached)[
         : JUDGES.get(mutant.room)
     ]
+    first = subjects[chosen[0][1]][1] if chosen else set()
     if mutant.room in ("kernels", "rules"):
-        chosen += [(0, 0, *test) for test in tests_of(mutant)]
+        tests = [(0, 0, *test) for test in tests_of(mutant)]
+        chosen = tests + chosen if mutant.path.endswith(TESTS_FIRST) else chosen + tests
     if not chosen:
         return "unjudged", "nothing with checks of its own reaches it"
     try:
-        changed = [f for code in codes for f in replace(code)]
+        changed = [f for code in codes for f in replace(code, compiled.spared if compiled else set())]
     except ValueError:  # other variables of the closure
         return "unmade", "the function has other free variables then"
     if not changed:
@@ -549,10 +649,13 @@ def judge(mutant: Mutant, subjects: Any) -> tuple[str, str]:
     for f in changed:
         for fault in RESULTS:
             f.__globals__[f"_{fault}"] = globals()[f"_{fault}"]
-    if mutant.room == "kernels":
-        affected = mg.kernels.jit.Kernel
-        own = affected._file
-        affected._file = lambda kernel, dtype: None if key in reach(kernel) else own(kernel, dtype)
+    if compiled:
+        compiled.change(key)
+        try:
+            if compiled.same(key, first):
+                return "same code", "the machine code of every kernel that it is part of is what it was"
+        except Exception as error:  # it cannot be compiled, which its first judge would find out
+            return "killed", f"compiling: {type(error).__name__}: {str(error).strip().splitlines()[0]}"[:160]
     for _, _, name, run in chosen:
         try:
             wrong = run()
@@ -563,12 +666,12 @@ def judge(mutant: Mutant, subjects: Any) -> tuple[str, str]:
     return "survived", ", ".join(name for _, _, name, _ in chosen)[:160]
 
 
-def unsound(mutant: None, subjects: Any) -> list[str]:
+def unsound(mutant: None, subjects: Any, compiled: Compiled | None) -> list[str]:
     """What the judges find wrong where nothing is."""
     return [f"{name}: {wrong}" for name, _, run in subjects if (wrong := run())]
 
 
-def start(ask: Callable[[Any, Any], Any], mutant: Mutant | None, subjects: Any) -> tuple[int, int]:
+def start(ask: Callable[..., Any], mutant: Mutant | None, *how: Any) -> tuple[int, int]:
     """(process, pipe) of a child that asks."""
     read, write = os.pipe()
     child = os.fork()
@@ -581,52 +684,65 @@ def start(ask: Callable[[Any, Any], Any], mutant: Mutant | None, subjects: Any) 
     os.dup2(quiet, 2)
     if mutant:
         signal.setitimer(signal.ITIMER_PROF, SECONDS[mutant.room])
-        signal.alarm(10 * SECONDS[mutant.room])
+        signal.alarm(PATIENCE)
     try:
-        found = ask(mutant, subjects)
+        found = ask(mutant, *how)
     except BaseException:  # whatever ends a child, its parent is told
         found = "broken", traceback.format_exc().splitlines()[-1]
     os.write(write, json.dumps(found).encode())
     os._exit(0)
 
 
-def answer(child: int, pipe: int) -> bytes:
-    """What a child has written at its end; one that was killed, by which signal."""
+def answer(child: int, pipe: int) -> tuple[Any, float]:
+    """What a child has written at its end; one that was killed, by which signal; and the processor's seconds."""
     text = b"".join(iter(lambda: os.read(pipe, 1 << 16), b""))
     os.close(pipe)
-    _, status = os.waitpid(child, 0)
-    return text or json.dumps(("killed", f"signal {os.waitstatus_to_exitcode(status)}")).encode()
+    _, status, usage = os.wait4(child, 0)
+    seconds = round(usage.ru_utime + usage.ru_stime, 2)
+    if text:
+        return json.loads(text), seconds
+    number = -os.waitstatus_to_exitcode(status)
+    verdict = "stopped" if number == signal.SIGALRM else "killed"
+    return (verdict, f"signal {number}: {signal.strsignal(number)}"), seconds
 
 
 def run(todo: list[Mutant], file: Path, processes: int, seed: int) -> None:
     """Judge them, ``processes`` at a time, appending to the file."""
     subjects = {room: judges(room, seed) for room in sorted({m.room for m in todo})}
+    keys = {(str(PACKAGE / m.path), m.first, m.name) for m in todo if m.room == "kernels"}
+    compiled = Compiled(keys) if keys else None
     for asked in subjects.values():
-        child, pipe = start(unsound, None, asked)
-        wrong = json.loads(answer(child, pipe))
+        child, pipe = start(unsound, None, asked, None)
+        wrong, _ = answer(child, pipe)
         if wrong:
             raise SystemExit("nothing was changed, but " + "; ".join(wrong))
-    running: dict[int, tuple[Mutant, int, float]] = {}
+    running: dict[int, tuple[Mutant, int]] = {}
     queue = list(reversed(todo))
     done, begin = 0, time.time()
     with file.open("a", encoding="utf-8") as out:
         while queue or running:
             while queue and len(running) < processes:
                 mutant = queue.pop()
-                child, pipe = start(judge, mutant, subjects[mutant.room])
-                running[pipe] = mutant, child, time.time()
+                how = compiled if mutant.room == "kernels" else None
+                child, pipe = start(judge, mutant, subjects[mutant.room], how)
+                running[pipe] = mutant, child
             for pipe in select.select(list(running), [], [])[0]:
-                mutant, child, since = running.pop(pipe)
-                verdict, by = json.loads(answer(child, pipe))
-                record = {**mutant._asdict(), "key": mutant.key, "verdict": verdict, "by": by}
-                record |= {"seconds": round(time.time() - since, 2)}
-                del record["codes"]
+                mutant, child = running.pop(pipe)
+                (verdict, by), seconds = answer(child, pipe)
+                record = {**mutant._asdict(), "key": mutant.key, "verdict": verdict, "by": by, "seconds": seconds}
+                del record["tree"]
                 out.write(json.dumps(record, ensure_ascii=False) + "\n")
                 out.flush()
                 done += 1
                 if sys.stderr.isatty() or done % 100 == 0:
                     print(f"\r{done}/{len(todo)}  {time.time() - begin:.0f} s", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
+
+
+def results(file: Path) -> dict[str, dict[str, Any]]:
+    """The last record of each mutant that has been judged to the end."""
+    found = {r["key"]: r for r in map(json.loads, file.read_text(encoding="utf-8").splitlines())}
+    return {key: r for key, r in found.items() if r["verdict"] != "stopped"}
 
 
 def table(records: list[dict[str, Any]]) -> None:
@@ -675,9 +791,9 @@ def main() -> None:
         return
     known = {}
     if options.file.exists():
-        known = {r["key"]: r for r in map(json.loads, options.file.read_text(encoding="utf-8").splitlines())}
+        known = results(options.file)
     run([m for m in chosen if m.key not in known], options.file, options.processes, options.seed)
-    known = {r["key"]: r for r in map(json.loads, options.file.read_text(encoding="utf-8").splitlines())}
+    known = results(options.file)
     table([known[m.key] for m in chosen if m.key in known])
 
 
