@@ -273,9 +273,15 @@ def skipped(function: ast.FunctionDef) -> set[int]:
 
 
 def replaced(tree: ast.Module, old: ast.AST, new: ast.AST) -> ast.Module:
-    """A copy of the tree with one node in place of another."""
-    memo = {id(old): ast.copy_location(copy.deepcopy(new), old)}
-    return ast.fix_missing_locations(copy.deepcopy(tree, memo))
+    """The tree, of which one node is another from now on: for a process that makes one mutant."""
+    new = ast.copy_location(copy.deepcopy(new), old)
+    for node in ast.walk(tree):
+        for name, value in ast.iter_fields(node):
+            if value is old:
+                setattr(node, name, new)
+            elif isinstance(value, list):
+                value[:] = [new if part is old else part for part in value]
+    return ast.fix_missing_locations(tree)
 
 
 def codes_of(tree: ast.Module, path: Path, name: str, line: int) -> list[types.CodeType]:
@@ -528,14 +534,14 @@ MODULES |= {
 }
 
 
-def replace(code: types.CodeType, but: set[int]) -> list[types.FunctionType]:
-    """The functions that had the code of that name and line, which have this one now, and those that they had made;
-    ``but`` those of these ids."""
+def replace(code: types.CodeType, live: list[types.FunctionType]) -> list[types.FunctionType]:
+    """The ones of ``live`` that had the code of that name and line, which have this one now, and those that they had
+    made."""
 
     def parts(code: types.CodeType) -> list[types.CodeType]:
         return [code, *(p for c in code.co_consts if isinstance(c, types.CodeType) for p in parts(c))]
 
-    live = [f for f in _functions() if f.__code__.co_filename == code.co_filename and id(f) not in but]
+    live = [f for f in live if f.__code__.co_filename == code.co_filename]
     place, new = (code.co_firstlineno, code.co_name), parts(code)
     old = next((parts(f.__code__) for f in live if (f.__code__.co_firstlineno, f.__code__.co_name) == place), [])
     known = len(old) if len(old) == len(new) else 1  # a part may be what has been left out
@@ -543,10 +549,6 @@ def replace(code: types.CodeType, but: set[int]) -> list[types.FunctionType]:
     for f, i in changed:
         f.__code__ = new[i]
     return [f for f, _ in changed]
-
-
-def _functions() -> list[types.FunctionType]:
-    return [f for f in gc.get_objects() if type(f) is types.FunctionType]
 
 
 class Compiled:
@@ -557,7 +559,6 @@ class Compiled:
     """
 
     def __init__(self, keys: set[tuple[str, int, str]]) -> None:
-        before = {id(f) for f in _functions()}
         kernels = {x: reach(x, apart=True) for x in gc.get_objects() if type(x) is mg.kernels.jit.Kernel}
         self.kernels = {k: kernels[k] for k in sorted(kernels, key=repr) if kernels[k] & keys}
         self.latest: dict[tuple[Any, Any], str] = {}
@@ -577,8 +578,6 @@ class Compiled:
         self.helpers = {x: reach(x, apart=True) for x in things if issubclass(type(x), Dispatcher)}
         self.caches = {x: reach(x) for x in things if type(x) is functools._lru_cache_wrapper and _ours(x)}
         self.by_python = set().union(*(reach(op, apart=True) for op in mg.REGISTRY.values()))
-        self.made = [f for f in _functions() if id(f) not in before]  # they live on, so that their ids stay theirs
-        self.spared = {id(f) for f in self.made}
 
     def _compile(self, body: Any, codes: str, ints: int, dtype: Any) -> bytes:
         code = self.own(body, codes, ints, dtype)
@@ -624,10 +623,10 @@ PRECISIONS = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def _ours(x: Any) -> bool:
-    return (getattr(x, "__module__", None) or "").startswith("minigrad.kernels")
+    return (getattr(x, "__module__", None) or "").startswith("minigrad")
 
 
-def judge(mutant: Mutant, subjects: Any, compiled: Compiled | None) -> tuple[str, str]:
+def judge(mutant: Mutant, subjects: Any, live: list[types.FunctionType], compiled: Compiled | None) -> tuple[str, str]:
     """(verdict, by what) in this process, which must be a fresh one."""
     codes = codes_of(mutant.tree(), PACKAGE / mutant.path, mutant.name, mutant.first)
     key = key_of(codes[0])
@@ -641,7 +640,7 @@ def judge(mutant: Mutant, subjects: Any, compiled: Compiled | None) -> tuple[str
     if not chosen:
         return "unjudged", "nothing with checks of its own reaches it"
     try:
-        changed = [f for code in codes for f in replace(code, compiled.spared if compiled else set())]
+        changed = [f for code in codes for f in replace(code, live)]
     except ValueError:  # other variables of the closure
         return "unmade", "the function has other free variables then"
     if not changed:
@@ -666,7 +665,7 @@ def judge(mutant: Mutant, subjects: Any, compiled: Compiled | None) -> tuple[str
     return "survived", ", ".join(name for _, _, name, _ in chosen)[:160]
 
 
-def unsound(mutant: None, subjects: Any, compiled: Compiled | None) -> list[str]:
+def unsound(mutant: None, subjects: Any) -> list[str]:
     """What the judges find wrong where nothing is."""
     return [f"{name}: {wrong}" for name, _, run in subjects if (wrong := run())]
 
@@ -706,13 +705,21 @@ def answer(child: int, pipe: int) -> tuple[Any, float]:
     return (verdict, f"signal {number}: {signal.strsignal(number)}"), seconds
 
 
+@hypothesis.settings(max_examples=1, database=None)
+@hypothesis.given(hypothesis.strategies.none())
+def _draw(nothing: None) -> None:
+    """What Hypothesis does at its first test only is done when children are forked."""
+
+
 def run(todo: list[Mutant], file: Path, processes: int, seed: int) -> None:
     """Judge them, ``processes`` at a time, appending to the file."""
     subjects = {room: judges(room, seed) for room in sorted({m.room for m in todo})}
     keys = {(str(PACKAGE / m.path), m.first, m.name) for m in todo if m.room == "kernels"}
+    _draw()
+    live = [f for f in gc.get_objects() if type(f) is types.FunctionType and _ours(f)]
     compiled = Compiled(keys) if keys else None
     for asked in subjects.values():
-        child, pipe = start(unsound, None, asked, None)
+        child, pipe = start(unsound, None, asked)
         wrong, _ = answer(child, pipe)
         if wrong:
             raise SystemExit("nothing was changed, but " + "; ".join(wrong))
@@ -724,7 +731,7 @@ def run(todo: list[Mutant], file: Path, processes: int, seed: int) -> None:
             while queue and len(running) < processes:
                 mutant = queue.pop()
                 how = compiled if mutant.room == "kernels" else None
-                child, pipe = start(judge, mutant, subjects[mutant.room], how)
+                child, pipe = start(judge, mutant, subjects[mutant.room], live, how)
                 running[pipe] = mutant, child
             for pipe in select.select(list(running), [], [])[0]:
                 mutant, child = running.pop(pipe)
