@@ -18,10 +18,13 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import copy
 import functools
 import gc
 import hashlib
+import importlib
+import importlib.machinery
 import json
 import os
 import random
@@ -33,7 +36,7 @@ import time
 import traceback
 import types
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,8 +61,9 @@ FILES = {
     "optimizers": ["optim/*.py"],
     "modules": ["nn/layers.py", "nn/activations.py"],
 }
-#: Of the processor's time; a mutant that is not judged by then hangs, which is a failure. Kernels are compiled.
-SECONDS = {"rules": 10, "kernels": 30, "initializers": 20, "optimizers": 20, "modules": 20}
+#: Of the processor's time, for one kernel to be compiled, one test or all checks of one op, initializer, module or
+#: optimizer. What takes longer hangs, which is a failure.
+SECONDS = 6.0
 #: Of the wall clock: what is not judged by then has been stopped by others, and is judged again by the next run.
 PATIENCE = 900
 TESTS_FIRST = "gemm.py", "reduction.py"  # whose ops compile more than their tests do before the first failure
@@ -95,6 +99,7 @@ class Mutant(NamedTuple):
 ADJOINTS = "swapaxes", "transpose", "sum_to", "sum", "expand", "reshape", "squeeze", "unsqueeze"
 
 
+TIES = {"lt": "le", "le": "lt", "gt": "ge", "ge": "gt", "maximum": "minimum", "minimum": "maximum"}
 CHECKS = "check", "_same", "_count"  # functions with such names raise errors
 
 
@@ -149,9 +154,8 @@ def comparisons(node: ast.AST) -> Iterator[ast.AST]:
     swaps = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
     if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in swaps:
         yield ast.Compare(node.left, [swaps[type(node.ops[0])]()], node.comparators)
-    ties = {"lt": "le", "le": "lt", "gt": "ge", "ge": "gt", "maximum": "minimum", "minimum": "maximum"}
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ties:
-        yield ast.Call(ast.Name(ties[node.func.id], ast.Load()), node.args, node.keywords)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in TIES:
+        yield ast.Call(ast.Name(TIES[node.func.id], ast.Load()), node.args, node.keywords)
     if (
         isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
@@ -411,8 +415,11 @@ def cell_is_full(cell: Any) -> bool:
     return True
 
 
-def judges(room: str, seed: int) -> list[tuple[str, set[tuple[str, int, str]], Callable[[], str]]]:
-    """(name, what it reaches, the function that returns what is wrong, or nothing) of all subjects."""
+def judges(room: str, seed: int, only: str = "") -> list[tuple[str, set[tuple[str, int, str]], Callable[[], str]]]:
+    """(name, what it reaches, the function that returns what is wrong, or nothing) of all subjects.
+
+    ``only="metamorphic"``: networks, of which the properties that need no tolerance are asked, and nothing else.
+    """
     from minigrad.testing.ops import properties
 
     def by_op(op: Any) -> Callable[[], str]:
@@ -438,6 +445,20 @@ def judges(room: str, seed: int) -> list[tuple[str, set[tuple[str, int, str]], C
         return run
 
     named: dict[str, Callable[[], Any]] = {}
+    if only == "metamorphic":
+
+        def by_network(make: Callable[[], Any], options: dict[str, Any]) -> Callable[[], str]:
+            def run() -> str:
+                for how in (mg.engine.state.formulas(), contextlib.nullcontext()):  # without kernels, and with them
+                    with how:
+                        report = testing.check_network(make().initialize(seed), seed=seed, examples=1, **options)
+                    if wrong := by_report(lambda report=report: report)():
+                        return wrong
+                return ""
+
+            return run
+
+        return [(name, reach(about), by_network(make, how)) for name, (about, make, how) in networks().items()]
     if room in ("rules", "kernels"):
         import mpmath  # noqa: F401 (that tests need not load it anew for each mutant)
         import scipy.special  # noqa: F401
@@ -459,6 +480,45 @@ def judges(room: str, seed: int) -> list[tuple[str, set[tuple[str, int, str]], C
         subjects = {n: type(make()) for n, (make, *_) in MODULES.items()}
     found = [(name, reach(subjects[name]), by_report(check)) for name, check in named.items()]
     return found + [(name, reach(about), by_reference(check)) for name, (about, check) in REFERENCES[room].items()]
+
+
+def networks() -> dict[str, tuple[list[Any], Callable[[], Any], dict[str, Any]]]:
+    """What each is made of, the function that makes it, and options of ``check_network``: each activation, loss and
+    optimizer in one of them."""
+    nn, found = mg.nn, {}
+    rng = np.random.default_rng(0)
+    numbers, shares, classes = rng.standard_normal((11, 3)), rng.uniform(size=(11, 3)), rng.integers(0, 3, 11)
+    losses: dict[str, tuple[Any, Any]] = {
+        "mse": (mg.mse_loss, numbers),
+        "l1": (mg.l1_loss, numbers),
+        "huber": (mg.huber_loss, numbers),
+        "bce": (mg.bce_with_logits, shares),
+        "cross entropy": (mg.cross_entropy, classes),
+    }
+    kinds = {name: getattr(nn, name) for name in nn.__all__ if issubclass(getattr(nn, name), nn.Module)}
+    for name in ("Module", "Linear", "Sequential", "Flatten", "Identity"):
+        del kinds[name]
+    kinds["GELU tanh"] = functools.partial(nn.GELU, "tanh")
+    last = "Softmax", "LogSoftmax"
+
+    def perceptron(kind: Any) -> Any:
+        inner, end = (nn.Tanh, [kind()]) if kind in (nn.Softmax, nn.LogSoftmax) else (kind, [])
+        return nn.Sequential(nn.Linear(12, 9), inner(), nn.Linear(9, 7), inner(), nn.Linear(7, 3), *end)
+
+    for name, kind in kinds.items():
+        about = [nn.Linear, kind, *([nn.Tanh] if name in last else [])]
+        found[name] = about, functools.partial(perceptron, kind), {}
+    for name, (loss, target) in losses.items():
+        how = {"loss": lambda y, loss=loss, target=target: loss(y, _alike(target, y))}
+        found[f"{name} loss"] = [nn.Linear, nn.Tanh, loss], functools.partial(perceptron, nn.Tanh), how
+    for name, make in OPTIMIZERS.items():
+        about = [nn.Linear, nn.ReLU, mg.optim.SGD if "sgd" in name else mg.optim.AdamW]
+        found[f"by {name}"] = about, functools.partial(perceptron, nn.ReLU), {"optimizer": make}
+    return found
+
+
+def _alike(target: Any, y: Any) -> Any:
+    return mg.tensor(target if target.dtype.kind == "i" else target.astype(y.dtype))
 
 
 TESTS = PACKAGE.parent / "tests"
@@ -495,6 +555,9 @@ class _First:
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         items.sort(key=lambda item: "float64" in item.nodeid)  # one precision is compiled before the other
+
+    def pytest_runtest_setup(self, item: Any) -> None:
+        within()
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed and not self.failed:
@@ -561,6 +624,7 @@ class Compiled:
     def __init__(self, keys: set[tuple[str, int, str]]) -> None:
         kernels = {x: reach(x, apart=True) for x in gc.get_objects() if type(x) is mg.kernels.jit.Kernel}
         self.kernels = {k: kernels[k] for k in sorted(kernels, key=repr) if kernels[k] & keys}
+        self._unload(kernels)  # some have been called since minigrad was imported
         self.latest: dict[tuple[Any, Any], str] = {}
         jit = mg.kernels.jit
         read, own, jit._read, jit._compile = jit._read, jit._compile, lambda file: None, self._compile
@@ -569,15 +633,19 @@ class Compiled:
             for dtype in PRECISIONS:
                 kernel.compiled(dtype)
         jit._read = read
-        for kernel in kernels:
-            kernel.clear()  # it has been called since minigrad was imported
-        for method in (jit.Kernel.compiled, jit.Kernel.address, jit.Kernel.replay):
-            method.cache_clear()
+        self._unload(kernels)
         self.digests = dict(self.latest)
         things = gc.get_objects()
         self.helpers = {x: reach(x, apart=True) for x in things if issubclass(type(x), Dispatcher)}
         self.caches = {x: reach(x) for x in things if type(x) is functools._lru_cache_wrapper and _ours(x)}
         self.by_python = set().union(*(reach(op, apart=True) for op in mg.REGISTRY.values()))
+
+    @staticmethod
+    def _unload(kernels: Iterable[Any]) -> None:
+        for kernel in kernels:
+            kernel.clear()
+        for method in (mg.kernels.jit.Kernel.compiled, mg.kernels.jit.Kernel.address, mg.kernels.jit.Kernel.replay):
+            method.cache_clear()
 
     def _compile(self, body: Any, codes: str, ints: int, dtype: Any) -> bytes:
         code = self.own(body, codes, ints, dtype)
@@ -613,6 +681,7 @@ class Compiled:
         touched.sort(key=lambda k: key_of(k.body.__code__) not in first)
 
         def as_before(kernel: Any, dtype: Any) -> bool:
+            within()
             kernel.compiled(dtype)
             return self.latest[kernel.body, dtype] == self.digests[kernel.body, dtype]
 
@@ -626,15 +695,18 @@ def _ours(x: Any) -> bool:
     return (getattr(x, "__module__", None) or "").startswith("minigrad")
 
 
-def judge(mutant: Mutant, subjects: Any, live: list[types.FunctionType], compiled: Compiled | None) -> tuple[str, str]:
+def judge(
+    mutant: Mutant, subjects: Any, live: list[types.FunctionType], compiled: Compiled | None, only: str
+) -> tuple[str, str]:
     """(verdict, by what) in this process, which must be a fresh one."""
-    codes = codes_of(mutant.tree(), PACKAGE / mutant.path, mutant.name, mutant.first)
+    tree = mutant.tree()
+    codes = codes_of(tree, PACKAGE / mutant.path, mutant.name, mutant.first)
     key = key_of(codes[0])
     chosen = sorted((len(reached), i, name, run) for i, (name, reached, run) in enumerate(subjects) if key in reached)[
-        : JUDGES.get(mutant.room)
+        : None if only else JUDGES.get(mutant.room)
     ]
     first = subjects[chosen[0][1]][1] if chosen else set()
-    if mutant.room in ("kernels", "rules"):
+    if mutant.room in ("kernels", "rules") and not only:
         tests = [(0, 0, *test) for test in tests_of(mutant)]
         chosen = tests + chosen if mutant.path.endswith(TESTS_FIRST) else chosen + tests
     if not chosen:
@@ -648,6 +720,8 @@ def judge(mutant: Mutant, subjects: Any, live: list[types.FunctionType], compile
     for f in changed:
         for fault in RESULTS:
             f.__globals__[f"_{fault}"] = globals()[f"_{fault}"]
+        for swapped in TIES if mutant.room == "rules" else ():
+            f.__globals__.setdefault(swapped, getattr(mg, swapped))
     if compiled:
         compiled.change(key)
         try:
@@ -655,19 +729,83 @@ def judge(mutant: Mutant, subjects: Any, live: list[types.FunctionType], compile
                 return "same code", "the machine code of every kernel that it is part of is what it was"
         except Exception as error:  # it cannot be compiled, which its first judge would find out
             return "killed", f"compiling: {type(error).__name__}: {str(error).strip().splitlines()[0]}"[:160]
-    for _, _, name, run in chosen:
+    return _ask([(name, run) for _, _, name, run in chosen])
+
+
+def _ask(chosen: list[tuple[str, Callable[[], str]]]) -> tuple[str, str]:
+    for name, run in chosen:
+        within()
         try:
             wrong = run()
         except Exception as error:  # a mutant that breaks its judge is found
             wrong = f"{type(error).__name__}: {error}"
         if wrong:
             return "killed", f"{name}: {wrong.splitlines()[0][:160]}"
-    return "survived", ", ".join(name for _, _, name, _ in chosen)[:160]
+    return "survived", ", ".join(name for name, _ in chosen)[:160]
+
+
+def imported(tree: ast.Module | None = None, path: Path | None = None) -> set[tuple[str, int, str]]:
+    """Import the package anew, for a process of its own, where one file has this text; the codes run meanwhile."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "minigrad"]:
+        del sys.modules[name]
+    loader = importlib.machinery.SourceFileLoader
+    own = loader.get_code
+
+    def get_code(self: Any, name: str) -> Any:
+        return compile(tree, str(path), "exec") if tree and self.path == str(path) else own(self, name)
+
+    loader.get_code = get_code  # type: ignore[method-assign]
+    return traced(lambda: globals().update(mg=importlib.import_module("minigrad")))
+
+
+def traced(run: Callable[[], Any]) -> set[tuple[str, int, str]]:
+    """The codes of the package that run meanwhile."""
+    found = set[tuple[str, int, str]]()
+    sys.setprofile(lambda frame, event, _: found.add(key_of(frame.f_code)) if event == "call" else None)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+    return {key for key in found if key[0].startswith(str(PACKAGE)) and not key[2].startswith("<")}
+
+
+def run_by(nothing: None, run: Callable[[], Any]) -> list[tuple[str, int, str]]:
+    return sorted(traced(run))
+
+
+def run_at_import(nothing: None) -> list[tuple[str, int, str]]:
+    """The codes that have done their work when the package has been imported, or do some of it."""
+    return sorted(imported())
+
+
+def judge_imported(mutant: Mutant, seed: int) -> tuple[str, str]:
+    """:func:`judge` for a function that is run when the package is imported."""
+    globals()["SECONDS"] = 5 * SECONDS  # all is compiled anew
+    file = str(PACKAGE / mutant.path)
+    try:
+        imported(mutant.tree(), PACKAGE / mutant.path)
+    except Exception as error:  # nobody could use it
+        return "killed", f"import: {type(error).__name__}: {error}"
+    kernel = mg.kernels.jit.Kernel
+    own = kernel._file
+    changed = {k for k in gc.get_objects() if type(k) is kernel and any(f == file for f, _, _ in reach(k, apart=True))}
+    kernel._file = lambda kernel, dtype: None if kernel in changed else own(kernel, dtype)
+    asked = [(len(r), i, name, run) for i, (name, r, run) in enumerate(judges(mutant.room, seed)) if _in(file, r)]
+    return _ask([(name, run) for _, _, name, run in sorted(asked)[: JUDGES[mutant.room]]] + tests_of(mutant))
+
+
+def _in(file: str, reached: set[tuple[str, int, str]]) -> bool:
+    return any(f == file for f, _, _ in reached)
 
 
 def unsound(mutant: None, subjects: Any) -> list[str]:
     """What the judges find wrong where nothing is."""
     return [f"{name}: {wrong}" for name, _, run in subjects if (wrong := run())]
+
+
+def within() -> None:
+    """From now on this process has SECONDS to come here again."""
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
 
 
 def start(ask: Callable[..., Any], mutant: Mutant | None, *how: Any) -> tuple[int, int]:
@@ -682,7 +820,7 @@ def start(ask: Callable[..., Any], mutant: Mutant | None, *how: Any) -> tuple[in
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
     if mutant:
-        signal.setitimer(signal.ITIMER_PROF, SECONDS[mutant.room])
+        within()
         signal.alarm(PATIENCE)
     try:
         found = ask(mutant, *how)
@@ -711,10 +849,14 @@ def _draw(nothing: None) -> None:
     """What Hypothesis does at its first test only is done when children are forked."""
 
 
-def run(todo: list[Mutant], file: Path, processes: int, seed: int) -> None:
+def run(todo: list[Mutant], file: Path, processes: int, seed: int, only: str) -> None:
     """Judge them, ``processes`` at a time, appending to the file."""
-    subjects = {room: judges(room, seed) for room in sorted({m.room for m in todo})}
+    subjects = {room: judges(room, seed, only) for room in sorted({m.room for m in todo})}
     keys = {(str(PACKAGE / m.path), m.first, m.name) for m in todo if m.room == "kernels"}
+    if only:  # what they run decides, not what they might
+        for asked in subjects.values():
+            asked[:] = [(n, {tuple(k) for k in answer(*start(run_by, None, run))[0]}, run) for n, _, run in asked]
+    early = {(file, line, name) for file, line, name in answer(*start(run_at_import, None))[0]}
     _draw()
     live = [f for f in gc.get_objects() if type(f) is types.FunctionType and _ours(f)]
     compiled = Compiled(keys) if keys else None
@@ -730,8 +872,11 @@ def run(todo: list[Mutant], file: Path, processes: int, seed: int) -> None:
         while queue or running:
             while queue and len(running) < processes:
                 mutant = queue.pop()
-                how = compiled if mutant.room == "kernels" else None
-                child, pipe = start(judge, mutant, subjects[mutant.room], live, how)
+                if (str(PACKAGE / mutant.path), mutant.first, mutant.name) in early and not only:
+                    child, pipe = start(judge_imported, mutant, seed)
+                else:
+                    how = compiled if mutant.room == "kernels" else None
+                    child, pipe = start(judge, mutant, subjects[mutant.room], live, how, only)
                 running[pipe] = mutant, child
             for pipe in select.select(list(running), [], [])[0]:
                 mutant, child = running.pop(pipe)
@@ -777,13 +922,16 @@ def table(records: list[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sample", type=int, help="only so many, drawn with the seed")
-    parser.add_argument("--only", default="", help="only mutants whose path, function or fault has this text")
+    parser.add_argument("--only", default="", help="only mutants whose room/path, function or fault has this")
     parser.add_argument("--every", action="store_true", help="also those whose text is that of another in the function")
-    parser.add_argument("--file", type=Path, default=Path("mutants.jsonl"), help="results (default mutants.jsonl)")
+    parser.add_argument("--file", type=Path, help="results (default mutants.jsonl; metamorphic.jsonl)")
     parser.add_argument("--processes", type=int, default=2, help="at a time (default 2)")
     parser.add_argument("--seed", type=int, default=0, help="of the samples, and of the checks (default 0)")
+    parser.add_argument("--metamorphic", action="store_true", help="judged by nothing but networks without tolerance")
     parser.add_argument("--list", action="store_true", help="print them, run none")
     options = parser.parse_args()
+    only = "metamorphic" if options.metamorphic else ""
+    options.file = options.file or Path(f"{only or 'mutants'}.jsonl")
     chosen, places = [], Counter[str]()
     for m in mutants():
         if options.only in f"{m.room}/{m.path} {m.function} {m.fault}" and (options.every or not places[m.key]):
@@ -799,7 +947,7 @@ def main() -> None:
     known = {}
     if options.file.exists():
         known = results(options.file)
-    run([m for m in chosen if m.key not in known], options.file, options.processes, options.seed)
+    run([m for m in chosen if m.key not in known], options.file, options.processes, options.seed, only)
     known = results(options.file)
     table([known[m.key] for m in chosen if m.key in known])
 
