@@ -299,6 +299,16 @@ def codes_of(tree: ast.Module, path: Path, name: str, line: int) -> list[types.C
     raise LookupError(f"{name} in line {line} of {path}")
 
 
+def keeping(tree: ast.Module, mutant: Mutant, names: Iterable[str]) -> ast.Module:
+    """The tree, where the mutant's function has these variables of functions around it, though it does not use them."""
+    for function in functions(tree):
+        line = min([d.lineno for d in function.decorator_list], default=function.lineno)
+        if (function.name, line) == (mutant.name, mutant.first):
+            uses: list[ast.stmt] = [ast.Expr(ast.Name(name, ast.Load())) for name in names]
+            function.body.append(ast.If(ast.Constant(0), uses, []))
+    return ast.fix_missing_locations(tree)
+
+
 def key_of(code: types.CodeType) -> tuple[str, int, str]:
     return code.co_filename, code.co_firstlineno, code.co_name
 
@@ -699,9 +709,12 @@ def judge(
     mutant: Mutant, subjects: Any, live: list[types.FunctionType], compiled: Compiled | None, only: str
 ) -> tuple[str, str]:
     """(verdict, by what) in this process, which must be a fresh one."""
-    tree = mutant.tree()
-    codes = codes_of(tree, PACKAGE / mutant.path, mutant.name, mutant.first)
+    tree, place = mutant.tree(), (PACKAGE / mutant.path, mutant.name, mutant.first)
+    codes = codes_of(tree, *place)
     key = key_of(codes[0])
+    free = {name for f in live if key_of(f.__code__) == key for name in f.__code__.co_freevars}
+    if lost := free - set(codes[0].co_freevars) - {"__class__"}:
+        codes = codes_of(keeping(tree, mutant, sorted(lost)), *place)
     chosen = sorted((len(reached), i, name, run) for i, (name, reached, run) in enumerate(subjects) if key in reached)[
         : None if only else JUDGES.get(mutant.room)
     ]

@@ -47,7 +47,7 @@ def reducing(kernel: Any) -> Any:
 
     def run(x: np.ndarray, axis: Any = None, keepdims: bool = False) -> np.ndarray:
         axes = axes_of(x.ndim, axis)
-        out = kernel(x, axes) if axes else x.copy()
+        out = kernel(x, axes) if axes or x.dtype.kind != "f" else x.copy()  # integers may become wider
         return out.reshape(kept(x.shape, axes)) if keepdims else out
 
     return run
@@ -129,8 +129,7 @@ _sum = reducing(tree(np.add, -0.0, 0.0))
 )
 def sum(x, axis=None, keepdims=False):
     """Sum over ``axis`` (an int, a tuple, or all), in an order that depends on the number of terms alone."""
-    x = np.asarray(x)
-    return _sum(x.astype(np.int64) if x.dtype.kind == "b" else x, axis, keepdims)
+    return _sum(np.asarray(x), axis, keepdims)
 
 
 @sum.vjp("x", "x̄ = ȳ, repeated")

@@ -17,6 +17,7 @@ ONE = {
     "softplus at 0": (mg.softplus, [0.0], [0.5], [0.25]),
     "sqrt at 0": (mg.sqrt, [0.0], [INF], None),
     "clip at its edges": (lambda x: mg.clip(x, -1, 1), [-1.0, 1.0, -2.0, 2.0], [1, 1, 0, 0], [0, 0, 0, 0]),
+    "clip from above": (lambda x: mg.clip(x, high=1), [-2.0, 1.0, 2.0], [1, 1, 0], [0, 0, 0]),
     "max, all tied": (mg.max, [3.0, 3.0, 3.0], [1 / 3] * 3, [0, 0, 0]),
     "max, two of three tied": (mg.max, [3.0, 1.0, 3.0], [0.5, 0, 0.5], [0, 0, 0]),
     "min, two of three tied": (mg.min, [1.0, 1.0, 3.0], [0.5, 0.5, 0], [0, 0, 0]),

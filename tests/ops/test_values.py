@@ -8,6 +8,7 @@ from scipy import special
 
 import minigrad as mg
 from minigrad.engine.state import blas, formulas
+from minigrad.kernels import jit
 from minigrad.ops.activation import _threshold, random_bits
 from minigrad.testing.laws import tied
 
@@ -101,6 +102,12 @@ def test_matmul_of_vectors(a, b):
         np.testing.assert_allclose(z, np.matmul(a, b))
 
 
+def test_matmul_of_matrices_is_one_op_and_of_lists_of_numbers():
+    x, y = mg.tensor(np.ones((2, 3)), requires_grad=True), mg.tensor(np.ones((3, 2)))
+    assert (x @ y).node.parents[0] is x.node
+    assert mg.matmul([[1.0, 2.0]], [3.0, 4.0]).tolist() == [11.0]
+
+
 @pytest.mark.parametrize(
     ("a", "b"), [((), (3,)), ((3,), ()), ((3,), (2,)), ((2, 3), (2,)), ((2,), (3, 2)), ((2,), (2, 3, 2))]
 )
@@ -124,9 +131,34 @@ def test_an_index_that_changes_later_changes_nothing():
     assert x.grad.tolist() == [1, 1, 0, 0]
 
 
+def test_lists_as_indices():
+    x = mg.tensor(np.arange(3.0))
+    assert x[[]].shape == (0,)
+    assert x[[True, False, True]].tolist() == [0, 2]
+    assert mg.getitem(np.asfortranarray(np.ones((3, 4))), [0, 2]).flags.c_contiguous
+
+
+def test_a_view_hands_back_the_bits_of_its_cotangent():
+    x = mg.tensor(np.ones(3), requires_grad=True)
+    x[1:].backward(np.array([-0.0, 2.0]))
+    assert np.signbit(x.grad.data).tolist() == [False, True, False]
+
+
+def test_concatenating_one_array():
+    x = mg.tensor(np.ones((2, 3)), requires_grad=True)
+    mg.concatenate([x], axis=1).backward(np.arange(6.0).reshape(2, 3))
+    assert x.grad.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
 def test_reshape_takes_sizes_in_any_form():
     x = mg.tensor(np.arange(6.0))
-    for y in (x.reshape(2, 3), x.reshape((2, 3)), x.reshape([2, -1]), x.reshape(6).reshape(-1, 3)):
+    for y in (
+        x.reshape(2, 3),
+        x.reshape((2, 3)),
+        x.reshape([2, -1]),
+        x.reshape(6).reshape(-1, 3),
+        x.reshape(np.int64(2), 3),
+    ):
         assert y.tolist() == [[0, 1, 2], [3, 4, 5]]
     assert x.reshape(6).shape == x.reshape(-1).shape == (6,)
 
@@ -148,6 +180,30 @@ def test_integers_stay_integers_as_in_numpy(name, kind):
     got = np.asarray(mg.REGISTRY[name](x))
     assert got.dtype == want.dtype
     assert got.tolist() == want.tolist()
+    if name in ("sum", "prod"):
+        assert np.asarray(mg.REGISTRY[name](x, ())).dtype == want.dtype
+
+
+def test_functions_of_integers_are_float64():
+    assert mg.mean(np.full(4, 2**62)) == 2.0**62  # their sum is no int64
+    with formulas():
+        assert mg.erf(np.arange(3)) == pytest.approx(special.erf(np.arange(3.0)), rel=1e-15)
+
+
+@pytest.mark.parametrize("name", ["exp", "expm1", "log", "log1p", "sin", "cos", "tanh"])
+def test_formulas_do_not_see_strides(name):
+    x = np.random.default_rng(0).uniform(0.1, 3, 3000)[::3]
+    with formulas():
+        assert mg.REGISTRY[name](x).tobytes() == mg.REGISTRY[name](x.copy()).tobytes()
+
+
+@pytest.mark.skipif(not jit.AVAILABLE, reason="kernels are off (NUMBA_DISABLE_JIT)")
+@pytest.mark.parametrize("n", [1024, 1025, 3 * 1024 + 1, 4 * 1024, 7 * 1024 - 1])
+def test_blocks_are_combined_as_neighbours_by_formula_and_kernel(n):
+    x = 1 + np.random.default_rng(n).standard_normal(n) / 100
+    values = mg.sum(x), mg.prod(x)
+    with formulas():
+        assert (mg.sum(x), mg.prod(x)) == values
 
 
 def test_terms_are_summed_in_the_order_of_the_array_whatever_that_of_the_axes():
@@ -163,7 +219,7 @@ def test_random_words_are_those_of_philox():
     assert random_bits(0, 0, 4).tolist() == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
     for size in (1, 4, 5, 6, 7, 130):
         assert random_bits(3, 5, 200)[:size].tobytes() == random_bits(3, 5, size).tobytes()
-        for key, count in ((2**40 + 5, 2**35 + 7), (2**62, 9), (-3, 2**31)):
+        for key, count in ((2**40 + 5, 2**35 + 7), (2**62, 9), (-3, 2**31), (1, -2)):
             args = np.ones(size, np.float32), np.array([key]), np.array([count])
             with formulas():
                 expected = mg.dropout(*args, rate=0.5)
@@ -176,6 +232,44 @@ def test_powers_of_a_program_are_those_of_a_call(p):
     power = mg.compile(lambda x: x**p)
     for _ in range(3):
         assert power(x).tolist() == (x**p).tolist() == pytest.approx(np.power(x.data, p))
+
+
+def test_a_number_among_float32_is_a_float32():
+    """A power of a number, or a number to a power, and their derivatives: bit by bit as float32 has them."""
+    x = np.linspace(0.5, 3, 500, dtype=np.float32)
+    base, power = (mg.tensor(x, requires_grad=True) for _ in "xp")
+    y, z = base**2.5, mg.pow(1.7, power)
+    (y.sum() + z.sum()).backward()
+    assert y.data.tobytes() == np.power(x, np.float32(2.5)).tobytes()
+    assert base.grad.data.tobytes() == (np.float32(2.5) * np.power(x, np.float32(1.5))).tobytes()
+    assert power.grad.data.tobytes() == (z.data * np.float32(np.log(1.7))).tobytes()
+
+
+@pytest.mark.skipif(not jit.AVAILABLE, reason="kernels are off (NUMBA_DISABLE_JIT)")
+@pytest.mark.parametrize(
+    ("name", "options", "launched"),
+    [
+        ("pow", {"p": 2}, ["square_loop"]),
+        ("pow", {"p": 1}, ["mul_pairs"]),
+        ("mean", {"axis": -1, "keepdims": True}, ["_sum", "div_pairs"]),
+    ],
+)
+def test_what_a_program_launches_for_powers_and_means(name, options, launched):
+    x = np.linspace(-1, 1, 6).reshape(2, 3)
+    y, launches = jit.recorded(mg.REGISTRY[name].native, (x,), options)
+    assert [launch.kernel.__name__ for launch in launches] == launched
+    assert y.shape == mg.REGISTRY[name](x, **options).shape
+
+
+def test_without_decay_infinite_parameters_stay():
+    h = np.array([0.1, 0.9, 0, 0, 0])
+    for mode in (blas, formulas):
+        with mode():
+            p, q, buf = (mg.tensor(np.array(x)) for x in ([np.inf, 2.0], [-np.inf, 2.0], [0.0, 0.0]))
+            mg.REGISTRY["sgd"](p, np.ones(2), h=h)
+            mg.REGISTRY["sgd_momentum"](q, np.ones(2), buf, h=h)
+            assert p.tolist() == [np.inf, 1.9]
+            assert q.tolist() == [-np.inf, 1.9]
 
 
 @pytest.mark.parametrize("delta", [0.5, 1.0, 3.0])
