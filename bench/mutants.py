@@ -535,11 +535,11 @@ TESTS = PACKAGE.parent / "tests"
 
 
 def tests_of(mutant: Mutant) -> list[tuple[str, Callable[[], str]]]:
-    """The tests of a file of kernels (order, chain, accuracy), or of the ops' values and conventions, as judges."""
+    """The tests of a file of kernels (order, chain, accuracy, what they touch), or of the ops' values and conventions."""
     if mutant.room == "kernels":
         name = "elementwise" if mutant.path.endswith("vector_math.py") else Path(mutant.path).stem
         others = {"gemm": ["pool"], "reduction": ["loss"]}  # whose parts threads share; what rows of losses consist of
-        files = [TESTS / "kernels" / f"test_{n}.py" for n in (name, *others.get(name, ()))]
+        files = [TESTS / "kernels" / f"test_{n}.py" for n in (name, *others.get(name, ()), "fences")]
     else:
         files = [TESTS / "ops" / f"test_{name}.py" for name in ("values", "kinks", "fused")]
     return [(file.name, functools.partial(_by_tests, file)) for file in files]
@@ -682,7 +682,7 @@ class Compiled:
             template._impl_cache.clear()
             template._overload_cache.clear()
         for cache, codes in self.caches.items():
-            if key in codes:
+            if key in codes or any(file == key[0] for file, _, _ in codes):  # functions of its file may be arguments
                 cache.cache_clear()
 
     def same(self, key: tuple[str, int, str], first: set[tuple[str, int, str]]) -> bool:

@@ -117,6 +117,8 @@ def test_the_linear_rule_is_that_of_its_products(dtype, rng):
         assert same(dx, plain(g, w))
         assert same(dw, plain(g.T, x))
         assert same(db, sum_of(g, (0,)))
+        assert same(gemm.linear_vjp((0,))(g, None, w)[0], dx)
+        assert same(gemm.linear_vjp((1,))(g, x, None)[0], dw)
 
 
 sizes = st.integers(1, 300)

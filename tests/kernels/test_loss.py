@@ -24,6 +24,7 @@ def test_cross_entropy(c, dtype, rng):
     slope = ew.exp(x - lse[:, None]) - hot
     assert same(loss.cross_entropy_vjp(g, x, t, lse), g[:, None] * slope)
     assert same(loss.cross_entropy_vjp(g, x, t, lse, w), (g * w[t])[:, None] * slope)
+    assert same(loss.cross_entropy_vjp(g[:2], x[:2], t[:2], lse[:2]), g[:2, None] * slope[:2])
     one = np.asarray(g[0])
     assert same(loss.cross_entropy_vjp(one, x, t, lse, None, n), (one / dtype.type(n)) * slope)
     for other in layouts(x):

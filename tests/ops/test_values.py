@@ -192,7 +192,7 @@ def test_functions_of_integers_are_float64():
 
 @pytest.mark.parametrize("name", ["exp", "expm1", "log", "log1p", "sin", "cos", "tanh"])
 def test_formulas_do_not_see_strides(name):
-    x = np.random.default_rng(0).uniform(0.1, 3, 3000)[::3]
+    x = np.random.default_rng(0).uniform(0.1, 3, 3000)[::-1]
     with formulas():
         assert mg.REGISTRY[name](x).tobytes() == mg.REGISTRY[name](x.copy()).tobytes()
 
