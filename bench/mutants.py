@@ -535,7 +535,7 @@ TESTS = PACKAGE.parent / "tests"
 
 
 def tests_of(mutant: Mutant) -> list[tuple[str, Callable[[], str]]]:
-    """The tests of a file of kernels (order, chain, accuracy, what they touch), or of the ops' values and conventions."""
+    """The tests of a file of kernels (order, chain, accuracy, bounds), or of the ops' values and conventions."""
     if mutant.room == "kernels":
         name = "elementwise" if mutant.path.endswith("vector_math.py") else Path(mutant.path).stem
         others = {"gemm": ["pool"], "reduction": ["loss"]}  # whose parts threads share; what rows of losses consist of

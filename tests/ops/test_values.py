@@ -272,6 +272,15 @@ def test_without_decay_infinite_parameters_stay():
             assert q.tolist() == [-np.inf, 1.9]
 
 
+@pytest.mark.skipif(not jit.AVAILABLE, reason="kernels are off (NUMBA_DISABLE_JIT)")
+def test_the_gradient_of_the_mean_square_is_the_kernels():
+    a, b = (np.linspace(-1, k, 17, dtype=np.float32) for k in (1, 2))
+    x = mg.tensor(a, requires_grad=True)
+    mg.mse_loss(x, b).backward(np.float32(0.7))
+    assert x.grad.data.tobytes() == ((a - b) * (np.float32(0.7) * np.float32(2 / 17))).tobytes()
+    assert x.grad.data.tobytes() != ((a - b) * (2 * (np.float32(0.7) / np.float32(17)))).tobytes()
+
+
 @pytest.mark.parametrize("delta", [0.5, 1.0, 3.0])
 def test_hubers_loss_is_a_parabola_between_lines(delta):
     a, b = np.array([0.0, 1.0, -4.0, 0.25]), np.array([0.5, -1.0, 1.0, 0.25])
