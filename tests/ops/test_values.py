@@ -135,7 +135,7 @@ def test_lists_as_indices():
     x = mg.tensor(np.arange(3.0))
     assert x[[]].shape == (0,)
     assert x[[True, False, True]].tolist() == [0, 2]
-    assert mg.getitem(np.asfortranarray(np.ones((3, 4))), [0, 2]).flags.c_contiguous
+    assert mg.getitem(np.ones((3, 4)), (slice(None), [0, 2])).flags.c_contiguous
 
 
 def test_a_view_hands_back_the_bits_of_its_cotangent():
@@ -252,6 +252,7 @@ def test_a_number_among_float32_is_a_float32():
         ("pow", {"p": 2}, ["square_loop"]),
         ("pow", {"p": 1}, ["mul_pairs"]),
         ("mean", {"axis": -1, "keepdims": True}, ["_sum", "div_pairs"]),
+        ("mean", {"axis": 1}, ["_sum", "div_pairs"]),
     ],
 )
 def test_what_a_program_launches_for_powers_and_means(name, options, launched):
