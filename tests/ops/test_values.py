@@ -290,6 +290,15 @@ def test_hubers_loss_is_a_parabola_between_lines(delta):
     assert mg.huber_loss(a, b, "sum", delta=delta) == pytest.approx(sum(h))
 
 
+def test_conventions_at_the_edge_of_a_case():
+    """Where the two forms differ in the sign of a zero."""
+    zeros = np.array([0.0, -0.0])
+    for mode in (blas, formulas):
+        with mode():
+            for y in (mg.leaky_relu(zeros, -0.5), mg.elu(zeros, -0.5)):
+                assert np.signbit(y).tolist() == [True, False]
+
+
 @pytest.mark.parametrize("axis", [0, -1, (0, 2), None])
 @pytest.mark.parametrize("keepdims", [False, True])
 def test_means_of_a_program_are_those_of_a_call(axis, keepdims):
