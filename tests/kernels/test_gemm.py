@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernel_tools import layouts, same
 
-from minigrad.kernels import gemm
-from minigrad.kernels.jit import kernel
+from minigrad.kernels import gemm, get_num_threads, set_num_threads
+from minigrad.kernels.jit import kernel, recorded
 from minigrad.kernels.reduction import sum as sum_of
 from minigrad.kernels.simd import fma
 
@@ -119,6 +119,59 @@ def test_the_linear_rule_is_that_of_its_products(dtype, rng):
         assert same(db, sum_of(g, (0,)))
         assert same(gemm.linear_vjp((0,))(g, None, w)[0], dx)
         assert same(gemm.linear_vjp((1,))(g, x, None)[0], dw)
+
+
+def test_from_where_on_products_work_in_blocks(monkeypatch):
+    """From 2^22 multiplications on, where there are rows enough for a panel to be used often, and several columns."""
+    seen = []
+    for name in ("_large", "_product", "_gemm", "_linear_vjp"):
+        kernel = None if name == "_large" else {np.dtype(float): lambda *_, name=name: seen.append(name)}
+        monkeypatch.setattr(gemm, name, kernel or (lambda *_: seen.append("_large")))
+    rows = gemm._PACK_ROWS
+    for m, k, n, large in (
+        (64, 256, 256, True), (64, 256, 255, False), (128, 128, 256, True), (rows, 1024, 256, True),
+        (rows - 1, 1024, 256, False), (1 << 12, 1 << 10, 1, False), (1 << 11, 1 << 10, 2, True),
+    ):  # fmt: skip
+        x, w, g = np.empty((m, k)), np.empty((n, k)), np.empty((m, n))
+        gemm.matmul(x, w.T)
+        gemm.linear(x, w)
+        gemm.linear(x, w, np.empty(n))
+        assert seen == (["_large"] * 3 if large else ["_product", "_gemm", "_gemm"]), (m, k, n)
+        seen.clear()
+        if n > 1 and rows < m < 1 << 11:
+            for positions in ((0,), (1,), (0, 1, 2)):
+                gemm.linear_vjp(positions)(g, x, w)
+            assert (seen == ["_linear_vjp"] * 3) == (not large)
+            seen.clear()
+
+
+@pytest.mark.parametrize(
+    "shape", [(512, 512, 512), (300, 1024, 1100), (2000, 512, 1100), (64, 256, 256), (70, 700, 2000)]
+)
+def test_threads_share_whole_tiles_and_have_room_for_blocks(shape, dtype):
+    m, k, n = shape
+    lanes, size, before = 2 * gemm.VECTOR_BYTES // dtype.itemsize, dtype.itemsize, get_num_threads()
+    for threads in (1, 2, 3, 50):
+        set_num_threads(threads)
+        try:
+            _, parts = recorded(gemm.matmul, (np.empty((m, k), dtype), np.empty((k, n), dtype)), {})
+        finally:
+            set_num_threads(before)
+        share = max(1, min(threads, m * k * n >> 24))
+        by_rows = m >= n or m >= 8 * gemm.TALL * share
+        whole, step = (m, gemm.TALL) if by_rows else (n, lanes)
+        lengths = [part.operands[2].shape[0 if by_rows else 1] for part in parts]
+        assert sum(lengths) == whole
+        assert len(parts) <= share
+        assert all(length % step == 0 for length in lengths[:-1])
+        assert whole / share <= lengths[0] < whole / share + step or len(parts) == 1
+        for part in parts:
+            (rows, columns), room, block = part.operands[2].shape, part.operands[4].size, part.operands[6]
+            assert block % gemm.TALL == 0
+            assert block * gemm.DEPTH * size <= 9 << 15
+            assert rows <= block < rows + gemm.TALL or (block + gemm.TALL) * gemm.DEPTH * size > 9 << 15
+            panels = -(-columns // lanes) * lanes * gemm.DEPTH
+            assert room == panels + max(block * (gemm.DEPTH + 16), (block + 16) * gemm.DEPTH)
 
 
 sizes = st.integers(1, 300)
