@@ -141,8 +141,8 @@ def test_from_where_on_products_work_in_blocks(monkeypatch):
         if n > 1 and rows < m < 1 << 11:
             for positions in ((0,), (1,), (0, 1, 2)):
                 gemm.linear_vjp(positions)(g, x, w)
-            assert (seen == ["_linear_vjp"] * 3) == (not large)
-            seen.clear()
+                assert (seen == ["_linear_vjp"]) == (not large)
+                seen.clear()
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_threads_share_whole_tiles_and_have_room_for_blocks(shape, dtype):
             assert block * gemm.DEPTH * size <= 9 << 15
             assert rows <= block < rows + gemm.TALL or (block + gemm.TALL) * gemm.DEPTH * size > 9 << 15
             panels = -(-columns // lanes) * lanes * gemm.DEPTH
-            assert room == panels + max(block * (gemm.DEPTH + 16), (block + 16) * gemm.DEPTH)
+            assert room == panels + (block + 16) * gemm.DEPTH >= panels + block * (gemm.DEPTH + 16)
 
 
 sizes = st.integers(1, 300)
