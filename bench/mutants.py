@@ -890,7 +890,11 @@ def run(todo: list[Mutant], file: Path, processes: int, seed: int, only: str) ->
         while queue or running:
             while queue and len(running) < processes:
                 mutant = queue.pop()
-                if (str(PACKAGE / mutant.path), mutant.first, mutant.name) in early and not only:
+                if (
+                    (str(PACKAGE / mutant.path), mutant.first, mutant.name) in early
+                    and mutant.room in JUDGES
+                    and not only
+                ):
                     child, pipe = start(judge_imported, mutant, seed)
                 else:
                     how = compiled if mutant.room == "kernels" else None
