@@ -168,10 +168,10 @@ def test_threads_share_whole_tiles_and_have_room_for_blocks(shape, dtype):
         for part in parts:
             (rows, columns), room, block = part.operands[2].shape, part.operands[4].size, part.operands[6]
             assert block % gemm.TALL == 0
-            assert block * gemm.DEPTH * size <= 9 << 15
-            assert rows <= block < rows + gemm.TALL or (block + gemm.TALL) * gemm.DEPTH * size > 9 << 15
-            panels = -(-columns // lanes) * lanes * gemm.DEPTH
-            assert room == panels + (block + 16) * gemm.DEPTH >= panels + block * (gemm.DEPTH + 16)
+            blocks = -(-rows * gemm.DEPTH * size // (1 << 19))
+            assert rows / blocks <= block < rows / blocks + gemm.TALL
+            panels = -(-columns // lanes) if blocks > 1 else 2
+            assert room == panels * lanes * gemm.DEPTH + block * (gemm.DEPTH + 16) + lanes
 
 
 sizes = st.integers(1, 300)
