@@ -624,7 +624,7 @@ def _large(a: Array, b: Array, out: Array, bias: Array | None = None) -> None:
     (m, n), k, dtype = out.shape, a.shape[1], a.dtype
     lanes, size = 2 * VECTOR_BYTES // dtype.itemsize, dtype.itemsize
     share = max(1, min(POOL.size, m * k * n // _THREAD))
-    by_rows = m >= n or m >= 8 * TALL * share
+    by_rows = m >= n  # what is not cut, each copies
     step = TALL if by_rows else lanes  # each part has whole tiles
     width = -(-(m if by_rows else n) // (step * share)) * step
     parts = []

@@ -158,7 +158,7 @@ def test_threads_share_whole_tiles_and_have_room_for_blocks(shape, dtype):
         finally:
             set_num_threads(before)
         share = max(1, min(threads, m * k * n >> 24))
-        by_rows = m >= n or m >= 8 * gemm.TALL * share
+        by_rows = m >= n
         whole, step = (m, gemm.TALL) if by_rows else (n, lanes)
         lengths = [part.operands[2].shape[0 if by_rows else 1] for part in parts]
         assert sum(lengths) == whole
