@@ -659,7 +659,8 @@ class Compiled:
     def _unload(kernels: Iterable[Any]) -> None:
         for kernel in kernels:
             kernel.clear()
-        for method in (mg.kernels.jit.Kernel.compiled, mg.kernels.jit.Kernel.address, mg.kernels.jit.Kernel.replay):
+        kernel = mg.kernels.jit.Kernel
+        for method in (kernel.compiled.__wrapped__, kernel.address, kernel.replay):  # the first holds a lock
             method.cache_clear()
 
     def _compile(self, body: Any, codes: str, ints: int, dtype: Any) -> bytes:

@@ -310,6 +310,7 @@ class Kernel(dict[Any, Callable[..., None]]):
         folder = cache_directory()
         return folder and folder / self.symbol(dtype.name)
 
+    @global_compiler_lock  # one thread after the other: machine code that is loaded twice is freed once
     @functools.cache  # noqa: B019 (kernels live as long as the process)
     def compiled(self, dtype: np.dtype[Any]) -> _Loaded:
         """The machine code for ``dtype`` (float32 or float64)."""

@@ -3,12 +3,14 @@ import platform
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from minigrad.kernels import elementwise, jit
+from minigrad.kernels.jit import kernel
 
 FOLDER = Path(jit.__file__).parent
 
@@ -151,3 +153,23 @@ def test_a_kernel_from_elsewhere_is_not_cached():
     assert kernel[x.dtype](x, y, 3) is None
     assert y.tolist() == [0, 2, 4]
     assert not [path for path in jit.cache_directory().iterdir() if "twice" in path.name]
+
+
+def test_threads_that_meet_a_new_kernel_at_once_share_its_code():
+    @kernel("T*", ints=0)
+    def one(out):
+        out[0] = 1.0
+
+    found, start = [], threading.Barrier(4)
+
+    def meet():
+        start.wait()
+        found.append(one.compiled(np.dtype(np.float32)))
+
+    threads = [threading.Thread(target=meet) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4
+    assert all(loaded is found[0] for loaded in found)  # another would be freed while it runs
