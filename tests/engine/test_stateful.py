@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, precondition, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 
 import minigrad as mg
 
@@ -64,6 +64,10 @@ class Graphs(RuleBasedStateMachine):
 
     def value(self, i):
         return self.oracle.values[i]
+
+    @initialize(target=tensors, x=numbers)  # no rule then waits for a tensor to be there
+    def first(self, x):
+        return self.leaf(x, False)
 
     @rule(target=tensors, x=numbers, constant=st.booleans())
     def leaf(self, x, constant):
