@@ -462,9 +462,12 @@ class _Direction:
             reach = np.maximum(reach, np.minimum(self.judgement.slope, change))
         off, size = np.abs(self.claim - self.value), np.maximum(np.abs(self.value), spread)
         allowed = MULTIPLE * self.error + ROUNDING * size + 64 * EPS * reach
-        # An f that stands still may be a difference of terms as large as x, which cancel to the last bit.
-        still = ~(self.left.any(0) | self.right.any(0))
-        allowed += np.where(still, MULTIPLE * 4 * EPS * np.abs(x).max() / self.h[0, 0], 0)
+        # An f that stands still, from some step on, may be a difference of terms as large as an input, which cancel to
+        # the last bit: it is known as well as that step shows it.
+        moves = (self.left != 0) | (self.right != 0)
+        first, steps = np.logical_or.accumulate(moves[::-1]).sum(0), self.h[:, 0]
+        cancelled = 4 * EPS * np.abs(self.judgement.problem.flat).max() / steps[np.minimum(first, len(steps) - 1)]
+        allowed += np.where((self.value == 0) & (first < len(steps)), MULTIPLE * cancelled, 0)
         away = (off > allowed) | (~np.isfinite(self.claim) & np.isfinite(self.error))
         scale = np.maximum(np.abs(self.value), reach.max() if reach.any() else natural)
         blunt = ~(MULTIPLE * self.error <= BLUNT * scale)

@@ -259,6 +259,21 @@ def test_terms_that_cancel_to_the_last_bit_blame_no_gradient():
     assert gradcheck(lambda x: 0.0 * x.sum(), at, gradient=lambda x: np.array([0.0, 1e-9])).verdict == "wrong"
 
 
+@pytest.mark.parametrize(
+    ("x", "weight"),
+    [([37.21276172, 66.54447177, -59.32553935], 1.0), ([-96.93220341, -146.08604159, -122.30449165], 179.72581577)],
+)
+def test_stairs_of_terms_that_cancel_blame_no_gradient(x, weight):
+    """A loss of 1e-9 or less in steps of an ulp of the logits: fine steps see nothing, wide ones the next stairs."""
+    target, weights = np.array([int(np.argmax(x))]), np.full(3, weight)
+    loss = lambda x: mg.cross_entropy(x, target, weights, reduction="none")  # noqa: E731
+    at = [np.array([x])]
+    assert gradcheck(loss, at).verdict == "correct"
+    share = mg.grad(lambda x: loss(x).sum())(mg.tensor(at[0])).data
+    wrong = lambda x: share + np.array([[0.0, 0.0, 1e-6]])  # noqa: E731
+    assert gradcheck(lambda x: loss(x).sum(), at, gradient=wrong).verdict == "wrong"
+
+
 @pytest.mark.parametrize("x", [[100.0, 74.27], [200.0, 171.5, 160.0], [30.0, 0.0]])
 def test_an_output_that_is_a_small_difference_is_not_wrong(x):
     """log_softmax of a dominant entry is -1e-12, in steps of an ulp of x: its derivative is not that of the steps."""
