@@ -11,6 +11,7 @@ import pytest
 import minigrad as mg
 from minigrad import data, lab, nn, optim
 from minigrad.kernels import jit
+from minigrad.lab import watching
 
 digits = data.digits()
 X, Y = digits.x_train[:64], digits.y_train[:64]
@@ -474,3 +475,16 @@ def test_bad_arguments():
         pass
     with watch:  # and it goes on where it was
         pass
+
+
+@pytest.mark.skipif(not jit.AVAILABLE, reason="kernels are off (NUMBA_DISABLE_JIT), and BLAS is with them")
+def test_twins_are_told_though_blas_rounds_them_apart(monkeypatch):
+    moments = watching.statistics.moments
+    apart = lambda rows: moments(rows)._replace(sums=np.arange(rows.shape[1]))  # noqa: E731 (as an unlucky BLAS might)
+    monkeypatch.setattr(watching.statistics, "moments", apart)
+    net = nn.Sequential(nn.Linear(3, 2, weight_init=0.5, bias_init=0.0), nn.Tanh(), nn.Linear(2, 1, weight_init=0.5))
+    opt = optim.SGD(net.parameters(), lr=0.1)
+    with mg.blas(), lab.watch(net, report=lambda trouble: None) as seen:
+        net(mg.tensor([[1.0, 2.0, 3.0]])).sum().backward()
+        opt.step()
+    assert "twins" in [trouble.kind for trouble in seen.troubles]
