@@ -386,6 +386,10 @@ def main(argv=None):
     names = options.names or list(NETWORKS)
     if unknown := [name for name in names if name not in NETWORKS]:
         parser.error(f"there is no network {unknown[0]!r}: use {', '.join(NETWORKS)}")
+    if options.sides:  # ours is what the others are compared with
+        options.sides = ",".join(dict.fromkeys(["minigrad", *options.sides.split(",")]))
+        if unknown := [side for side in options.sides.split(",") if side not in SIDES]:
+            parser.error(f"there is no side {unknown[0]!r}: use {', '.join(SIDES)}")
     if options.memory:
         for name in names:
             if NETWORKS[name][3] == "sgd":

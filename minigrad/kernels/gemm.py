@@ -52,6 +52,9 @@ DEPTH = 512
 _PANEL = 2 * DEPTH  # vectors in it
 #: Rows of a tile with two vectors: as many as leave room for a row of B (32 registers of 64 bytes, else 16).
 TALL = 14 if VECTOR_BYTES == 64 else 6
+#: How many k a tile goes at once where its strides are known: else each counts and moves pointers, 4 instructions of
+#: the 24 of a short tile. Of a tall one they are 4 of 48, and hidden.
+_ROUND = 2 if VECTOR_BYTES == 64 else 8
 #: Vectors in a row of a tile where A has two rows: B passes once, so its rows are read as far as they go.
 _LONG = 8 if VECTOR_BYTES == 64 else 4
 #: From so many rows of A on, a panel of B is used often enough to be copied together even if its rows are contiguous.
@@ -70,10 +73,11 @@ _LARGE = 1 << 22
 _THREAD = 1 << 24
 
 
-def _tile(vectors: int, share: int = 1, heights: Iterable[int] = range(1, TALL + 1)) -> Any:
+def _tile(vectors: int, share: int = 1, heights: Iterable[int] = range(1, TALL + 1), packed: bool = False) -> Any:
     """The intrinsic for ``height`` rows of C, one of ``heights``, by ``vectors`` of 1/``share`` of the native width.
 
     ``cols`` columns exist. ``fresh``: start from zero rather than from C. ``biased``: add ``bias[:cols]`` at the end.
+    ``packed``: rows of A are contiguous and B is a whole panel, whatever ``a_k``, ``b_k`` and ``cols``.
     """
 
     def tile(
@@ -114,8 +118,8 @@ def _tile(vectors: int, share: int = 1, heights: Iterable[int] = range(1, TALL +
             def spread(value: float) -> Any:
                 return Term(builder, ir.Constant(vector, ir.Undefined)).like(value).value
 
-            # The last vector may be cut by the edge; of long rows, any.
-            cut = range(vectors) if vectors > 2 else (vectors - 1,)
+            # The last vector may be cut by the edge; of long rows, any; of a whole panel, none.
+            cut = () if packed else range(vectors) if vectors > 2 else (vectors - 1,)
             edges = {v: first_lanes(builder, builder.sub(cols, constant(v * lanes)), lanes) for v in cut}
 
             def place(pointer: Any, v: int) -> Any:
@@ -156,44 +160,48 @@ def _tile(vectors: int, share: int = 1, heights: Iterable[int] = range(1, TALL +
             )
 
             firsts, steps = leaders(a, a_row)
-            before = builder.block
-            body, after = builder.append_basic_block("k"), builder.append_basic_block("done")
-            builder.cbranch(builder.icmp_signed(">", depth, zero), body, after)
-            builder.position_at_end(body)
-            k = builder.phi(i64)
-            a_at, b_at = [builder.phi(a.type) for _ in firsts], builder.phi(b.type)
-            sums = [builder.phi(vector) for _ in cells]
-            row_of_b = [Term(builder, read(b_at, v, 0.0)) for v in range(vectors)]
-            results = []
-            for r in range(rows):
-                pointer = at(a_at[r // 3], *steps[r % 3])
-                one = Term(builder, sums[0]).like(Term(builder, builder.load(pointer)))
-                for v in range(vectors):
-                    results.append(one.call("fma", row_of_b[v], Term(builder, sums[r * vectors + v])).value)
-            next_k = builder.add(k, constant(1))
-            for phi, first, following in [
-                (k, zero, next_k),
-                *[(phi, leader, at(phi, a_k)) for phi, leader in zip(a_at, firsts, strict=True)],
-                (b_at, b, at(b_at, b_k)),
-                *zip(sums, start, results, strict=True),
-            ]:
-                phi.add_incoming(first, before)
-                phi.add_incoming(following, body)
-            once_more = builder.cbranch(builder.icmp_signed("<", next_k, depth), body, after)
-            keep_rolled(builder, once_more)
+            if packed:
+                a_k, b_k = constant(1), constant(vectors * lanes)
 
-            builder.position_at_end(after)
-            finals = [builder.phi(vector) for _ in cells]
-            for phi, first, result in zip(finals, start, results, strict=True):
-                phi.add_incoming(first, before)
-                phi.add_incoming(result, body)
+            def chain(state: list[Any], times: int) -> list[Any]:
+                """Go on by ``times`` k a round, as far as ``depth`` allows, from (k, row of B, rows of A, sums)."""
+                before, last = builder.block, builder.sub(depth, constant(times - 1))
+                body, after = builder.append_basic_block("k"), builder.append_basic_block("done")
+                builder.cbranch(builder.icmp_signed("<", state[0], last), body, after)
+                builder.position_at_end(body)
+                inside = [builder.phi(value.type) for value in state]
+                k, b_at, a_at, sums = inside[0], inside[1], inside[2 : -len(cells)], inside[-len(cells) :]
+                for _ in range(times):
+                    row_of_b = [Term(builder, read(b_at, v, 0.0)) for v in range(vectors)]
+                    for r in range(rows):
+                        pointer = at(a_at[r // 3], *steps[r % 3])
+                        one = row_of_b[0].like(Term(builder, builder.load(pointer)))
+                        for v in range(vectors):
+                            total = Term(builder, sums[r * vectors + v])
+                            sums[r * vectors + v] = one.call("fma", row_of_b[v], total).value
+                    b_at, a_at = at(b_at, b_k), [at(pointer, a_k) for pointer in a_at]
+                later = [builder.add(k, constant(times)), b_at, *a_at, *sums]
+                keep_rolled(builder, builder.cbranch(builder.icmp_signed("<", later[0], last), body, after))
+                builder.position_at_end(after)
+                merged = [builder.phi(value.type) for value in state]
+                for phi, out, first, following in zip(inside, merged, state, later, strict=True):
+                    for each in (phi, out):
+                        each.add_incoming(first, before)
+                        each.add_incoming(following, body)
+                return merged
+
+            state = [zero, b, *firsts, *start]
+            for times in (_ROUND, 1) if packed else (1,):
+                state = chain(state, times)
+            finals = state[-len(cells) :]
 
             def plus_bias() -> list[Any]:
                 biases = [read(bias, v, 0.0) for v in range(vectors)]
                 return [builder.fadd(final, biases[v]) for (_, v), final in zip(cells, finals, strict=True)]
 
             results = either(biased, plus_bias, finals)
-            whole = builder.icmp_signed(">=", cols, constant(vectors * lanes))
+            reached = builder.icmp_signed(">=", cols, constant(vectors * lanes))
+            whole = ir.Constant(ir.IntType(1), 1) if packed else reached
             with builder.if_else(whole, likely=True) as (uncut, masked):  # a masked store takes many times as long
                 with uncut:
                     for (r, v), value in zip(cells, results, strict=True):
@@ -353,9 +361,9 @@ def _dots(groups: int) -> Any:
 _one_vector, _two_vectors = _dots(1), _dots(2)
 
 
-def _rows(vectors: int, share: int = 1) -> Any:
+def _rows(vectors: int, share: int = 1, packed: bool = False) -> Any:
     """All rows of a panel of so many vectors, by as few tiles as can be, which differ by a row at most."""
-    tile = _tile(vectors, share)
+    tile = _tile(vectors, share, packed=packed)
 
     @inlined
     def rows(
@@ -373,6 +381,7 @@ def _rows(vectors: int, share: int = 1) -> Any:
 
 
 _wide, _slim, _half, _long = _rows(2), _rows(1), _rows(1, share=2), _tile(_LONG, heights=(2,))
+_packed = _rows(2, packed=True)
 
 
 @kernel("TTT*T", ints=9)
@@ -385,6 +394,8 @@ def _panel(
         _half(a, m, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh != 0, biased != 0)
     elif cols <= width(c):
         _slim(a, m, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh != 0, biased != 0)
+    elif cols == b_k == 2 * width(c) and a_k == 1:
+        _packed(a, m, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh != 0, biased != 0)
     elif cols <= 2 * width(c):
         _wide(a, m, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh != 0, biased != 0)
     else:
