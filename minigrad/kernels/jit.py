@@ -56,7 +56,8 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config, registry
-from numba.core.compiler import Compiler
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler, Flags, compile_extra
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import _FunctionCompiler  # type: ignore[attr-defined]  # its stub hides it
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
@@ -68,10 +69,48 @@ AVAILABLE = not config.DISABLE_JIT
 # No fastmath flag: every one of them would let the compiler change bits. Contraction is written out, with fma.
 FLAGS = MappingProxyType({"error_model": "numpy", "boundscheck": False})
 
-#: Decorator for functions that kernels call.
-function = numba.njit(**FLAGS)
+
+class _Library(JITCodeLibrary):
+    """What Numba's compiler makes, as optimized LLVM IR: no machine code."""
+
+    def _finalize_final_module(self) -> None:
+        self._finalized = True
+
+    def machine_code(self) -> bytes:
+        """Of all that has been linked together, as object code."""
+        self.finalize()
+        return bytes(self._codegen._tm.emit_object(self._final_module))
+
+
+class _Compiler(_FunctionCompiler):
+    """Numba's compiler without what Python would need to call the function: wrappers and machine code of its own.
+
+    For every function that a kernel calls these cost much: all of ``gemm.py`` would take 25 s for 14.
+    """
+
+    def _compile_core(self, args: Any, return_type: Any) -> Any:
+        typing, target = self.targetdescr.typing_context, self.targetdescr.target_context
+        flags = Flags()
+        self.targetdescr.options.parse_as_flags(flags, self.targetoptions)
+        flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.no_compile = True
+        flags.enable_pyobject = False
+        library = _Library(target.codegen(), self.py_func.__qualname__)
+        result = compile_extra(typing, target, self.py_func, args, return_type, flags, self.locals, library)
+        name = dict[Any, Any]().__getitem__  # callers are lowered by it: a built-in function like no other, which fails
+        target.insert_user_function(name, result.fndesc, [library])
+        return result._replace(entry_point=name)
+
+
+def function(body: Callable[..., Any], **options: Any) -> Any:
+    """Decorator for functions that kernels call."""
+    dispatcher = numba.njit(**FLAGS, **options)(body)
+    if AVAILABLE:
+        dispatcher._compiler = _Compiler(body, registry.cpu_target, dispatcher.targetoptions, {}, Compiler)
+    return dispatcher
+
+
 #: The same, for large ones with one caller: they are compiled with it, and not by themselves before.
-inlined = numba.njit(inline="always", **FLAGS)
+inlined = functools.partial(function, inline="always")
 
 _TYPES = MappingProxyType(
     {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64, np.dtype(np.int64): types.int64}
@@ -206,15 +245,6 @@ def _add_entries(module: ir.Module, compiled: Any, codes: str, ints: int, itemsi
     builder.ret(none)
 
 
-class _Compiler(_FunctionCompiler):
-    """Numba's compiler, stopped before it makes wrappers and machine code."""
-
-    def _customize_flags(self, flags: Any) -> Any:
-        flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.no_compile = True
-        flags.enable_pyobject = False
-        return flags
-
-
 @global_compiler_lock
 def _compile(body: Callable[..., None], codes: str, ints: int, dtype: np.dtype[Any]) -> bytes:
     """Object code with the entries ``kernel`` and ``launch``."""
@@ -235,9 +265,7 @@ def _compile(body: Callable[..., None], codes: str, ints: int, dtype: np.dtype[A
     native = library._final_module.get_function(compiled.fndesc.mangled_name)
     native.linkage = "internal"
     native.add_function_attribute("alwaysinline")
-    library.enable_object_caching()
-    library.finalize()
-    return bytes(library._get_compiled_object())
+    return library.machine_code()
 
 
 class _MethodDef(ctypes.Structure):
