@@ -386,6 +386,13 @@ class _Judgement:
         )  # fmt: skip
 
 
+def _norm(x: Array) -> Any:
+    """The Euclidean norm along the last axis, of numbers whose squares may overflow or vanish."""
+    largest = np.abs(x).max(-1, keepdims=True)
+    shares = x / np.where(largest > 0, largest, 1)
+    return np.sqrt((shares**2).sum(-1)) * largest[..., 0]
+
+
 class _Direction:
     """The derivative of every output along x + t v, where v is ``step`` at the entries ``where`` and 0 elsewhere."""
 
@@ -417,13 +424,13 @@ class _Direction:
         size = np.maximum(above, below)
         noise = (
             4 * EPS * np.maximum(size, size[:, known.any(1)].max(1, initial=0)[:, None])
-            + 2 * EPS * np.sqrt(((np.abs(known).max(0) / step * x) ** 2).sum())
+            + 2 * EPS * _norm(np.abs(known).max(0) / step * x)
             + np.abs(even[-6:-1] - 4 * even[-5:]).max(0)
         )
         self.noise = np.where(np.isfinite(noise), noise, np.inf) + 0 * high
         self.value, self.error, self.rough = self._slope((high - low) / (2 * self.h), even, np.abs(x / step).max())
         self.remainder = np.abs(high - centre - self.h * self.claim)
-        self._judge(np.sqrt((known**2).sum(1)), np.abs(centre) / (4 * np.abs(step).max() * self.h[0]), x)
+        self._judge(_norm(known), np.abs(centre) / (4 * np.abs(step).max() * self.h[0]), x)
 
     def _slope(self, central: Array, even: Array, size: float) -> tuple[Array, Array, Array]:
         """The limit of the differences, or the slope of the staircase that f is; its error; where f may be another."""

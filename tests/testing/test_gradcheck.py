@@ -280,6 +280,17 @@ def test_an_output_that_is_a_small_difference_is_not_wrong(x):
     assert gradcheck(lambda x: mg.log_softmax(x, -1), [np.array(x)]).verdict == "correct"
 
 
+@pytest.mark.parametrize("planted", range(3))
+def test_slopes_whose_squares_overflow_are_resolved(planted):
+    """Outputs of 1e-57, 1e244 and 1e247: their slopes are known, the squares of these are not."""
+    at = np.array([168.63393292, 94.33803688, 90.53895975])
+    factor = np.where(np.arange(3) == planted, 1.001, 1.0)
+    powers = mg.tensor([-25.5, 125.1, 124.6])
+    assert not (report := gradcheck(lambda x: VERDICTS.scaled(x, factor) ** powers, at)), report
+    assert report.index == (planted,)
+    assert gradcheck(lambda x: x**powers, at).verdict == "correct"
+
+
 def test_entries_of_other_scales_are_judged_by_their_own():
     """Inputs, and outputs, that are 1e16 apart: the large ones lend the small ones no tolerance."""
     a, b = np.array([1e8]), np.array([1e-8])
