@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -39,7 +40,7 @@ def compile(fn: Callable[..., Any] | None = None, **options: bool) -> Any:
     is another recording, and so is a change in what the function uses: the training mode and attributes of modules and
     optimizers, the memory of parameters, the number that a name in the closure stands for. What else Python does in the
     function (printing, counting, drawing from ``np.random``) happens while it is recorded, and not again. Results are
-    constants, and the caller's own. Several threads need a compiled function each: its memory is its own.
+    constants, and the caller's own. Each thread has recordings of its own; a copy of a compiled function has none yet.
 
     verify: run every call without the recording as well, and raise :class:`CompileError` if a bit differs.
     debug: no memory is used twice, and what nothing needs any more is filled with NaN.
@@ -75,6 +76,13 @@ class History(NamedTuple):
     losses: Array
 
 
+class _OfThread(threading.local):
+    """The recordings of one thread: the memory in which they run is theirs."""
+
+    def __init__(self) -> None:
+        self.recordings: list[Recording] = []
+
+
 class Compiled:
     """A function with its recordings: see :func:`compile`."""
 
@@ -83,7 +91,16 @@ class Compiled:
             raise TypeError(f"compile: need a function, got {type(fn).__name__}")
         functools.update_wrapper(self, fn)
         self.fn, self.verify, self.debug, self.copies = fn, verify, debug, copies
-        self.recordings: list[Recording] = []
+        self._own = _OfThread()
+        self._last: Recording | None = None
+
+    @property
+    def recordings(self) -> list[Recording]:
+        """Those of this thread, the one that ran last first."""
+        return self._own.recordings
+
+    def __reduce__(self) -> Any:
+        return Compiled, (self.fn, self.verify, self.debug, self.copies)
 
     def __get__(self, instance: Any, owner: type) -> Any:
         if instance is None:
@@ -94,18 +111,19 @@ class Compiled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         state = _STATE.get(None) or current()
-        if self.recordings and not kwargs and not self.verify:
-            result = self.recordings[0].call(args, state)
+        if (recordings := self._own.recordings) and not kwargs and not self.verify:
+            result = recordings[0].call(args, state)
             if result is not NOT_MINE:
                 return result
         return self._find(args, kwargs, state)
 
     @property
     def program(self) -> Program:
-        """What was recorded last; print it. RuntimeError before the first call."""
-        if not self.recordings:
+        """What ran last in this thread, or was recorded last in any; print it. RuntimeError before the first call."""
+        found = next(iter(self.recordings), self._last)
+        if found is None:
             raise RuntimeError(f"{self.fn.__name__} has not been called yet, or without kernels: nothing is recorded")
-        return self.recordings[0].program
+        return found.program
 
     def _find(self, args: tuple[Any, ...], kwargs: dict[str, Any], state: State) -> Any:
         if state.kernels != "own" or not state.grad or (state.observer is not None and not state.observer.unseen(1)):
@@ -113,25 +131,27 @@ class Compiled:
         leaves: list[Any] = []
         structure = flatten((args, kwargs), leaves)
         arrays, numbers, key = _sort(self.fn.__name__, structure, leaves)
-        for i, recording in enumerate(self.recordings):
+        recordings = self.recordings
+        for i, recording in enumerate(recordings):
             if recording.key == key and not recording.guard.changed():
                 recording.free()
-                self.recordings.insert(0, self.recordings.pop(i))
+                recordings.insert(0, recordings.pop(i))
                 if self.verify:
                     return self._verify(recording, arrays, numbers, args, kwargs)
                 recording.numbers = numbers
                 return recording.replay(arrays)
-        if len(self.recordings) == RECORDINGS:
-            why = self.recordings[0].difference(key)
+        if len(recordings) == RECORDINGS:
+            why = recordings[0].difference(key)
             warnings.warn(
                 f"{self.fn.__name__} has been recorded {RECORDINGS} times, now because {why} changed; the oldest "
                 "recording is dropped. Pass what changes as a float or a tensor, or leave it outside",
                 RuntimeWarning,
                 stacklevel=3,
             )
-            self.recordings.pop()
+            recordings.pop()
         recording, result = Recording.of(self.fn, structure, leaves, arrays, key, self.debug, self.copies)
-        self.recordings.insert(0, recording)
+        recordings.insert(0, recording)
+        self._last = recording
         return result
 
     def run(

@@ -1,6 +1,9 @@
 """Compiled steps: the same bits as without, whatever changes between the calls."""
 
+import copy
+import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -469,3 +472,47 @@ def test_writes_are_counted_for_tapes_outside():
     step(*batch(1))
     with pytest.raises(RuntimeError, match="was written after it ran"):
         loss.backward()
+
+
+def test_threads_may_call_one_function_at_once():
+    """What a replay leaves in its memory, another thread's must not overwrite before the result is taken."""
+    w = mg.tensor(np.random.default_rng(0).standard_normal((8, 8)))
+    f = mg.compile(lambda x: mg.sum(mg.tanh(x @ w), -1))
+    inputs = [mg.tensor(np.full((4, 8), i / 10)) for i in range(4)]
+    due = [f.fn(x).data.tobytes() for x in inputs]
+    f(inputs[0])
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = pool.map(lambda i: {f(inputs[i]).data.tobytes() for _ in range(1000)}, range(4))
+            assert [*found] == [{one} for one in due]
+    finally:
+        sys.setswitchinterval(before)
+    assert len(f.recordings) == 1
+    assert len(f.program.calls) == 3
+
+
+def test_a_program_can_be_printed_by_another_thread():
+    f = mg.compile(lambda x: x + x)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(f, mg.tensor([1.0])).result()
+    assert f.recordings == []
+    assert "add" in str(f.program)
+
+
+def test_a_copied_module_has_steps_of_its_own():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter([2.0])
+
+        @mg.compile
+        def forward(self, x):
+            return self.weight * x
+
+    one, x = Scaled(), mg.tensor([1.0])
+    one(x)
+    other = copy.deepcopy(one)
+    mg.assign(other.weight, [5.0])
+    assert (one(x).item(), other(x).item(), one(x).item()) == (2.0, 5.0, 2.0)
