@@ -598,15 +598,21 @@ def _blocks(
 
 
 @kernel("MMM*TT*", ints=2, uses=[_panel])
-def _gemm(
+def _blocked(
     a: Any, m: Any, depth: Any, a_row: Any, a_k: Any, b: Any, _b: Any, n: Any, b_k: Any, b_col: Any,
     c: Any, _m: Any, _n: Any, c_row: Any, _c: Any, bias: Any, work: Any, biased: Any, block: Any,
 ) -> None:  # fmt: skip
-    """c = a b, plus bias if ``biased``; the rows of c are contiguous. ``work`` is for :func:`_blocks` if ``block``."""
-    if block:
-        _blocks(a, m, depth, a_row, a_k, b, n, b_k, b_col, c, c_row, bias, biased != 0, work, block)
-    else:
-        _multiply(a, m, depth, a_row, a_k, b, n, b_k, b_col, c, c_row, bias, biased != 0)
+    """c = a b, plus bias if ``biased``, by :func:`_blocks`; the rows of c are contiguous."""
+    _blocks(a, m, depth, a_row, a_k, b, n, b_k, b_col, c, c_row, bias, biased != 0, work, block)
+
+
+@kernel("MMM*T", ints=1, uses=[_panel])
+def _gemm(
+    a: Any, m: Any, depth: Any, a_row: Any, a_k: Any, b: Any, _b: Any, n: Any, b_k: Any, b_col: Any,
+    c: Any, _m: Any, _n: Any, c_row: Any, _c: Any, bias: Any, biased: Any,
+) -> None:  # fmt: skip
+    """The same for small ones."""
+    _multiply(a, m, depth, a_row, a_k, b, n, b_k, b_col, c, c_row, bias, biased != 0)
 
 
 @kernel("MMM*", ints=0, uses=[_gemm])
@@ -615,7 +621,7 @@ def _product(
     c: Any, _m: Any, _n: Any, c_row: Any, c_col: Any,
 ) -> None:  # fmt: skip
     """c = a b; the rows of c are contiguous. With so few operands a call takes 0.03 microseconds less."""
-    _gemm(a, m, depth, a_row, a_k, b, depth, n, b_k, b_col, c, m, n, c_row, c_col, c, c, 0, 0)
+    _gemm(a, m, depth, a_row, a_k, b, depth, n, b_k, b_col, c, m, n, c_row, c_col, c, 0)
 
 
 @kernel("BBB*", ints=0, uses=[_gemm])
@@ -627,7 +633,7 @@ def _matmul_batch(
     """c[i] = a[i] b[i]; the rows of c are contiguous."""
     for i in range(batch):
         p, q, r = offset(a, i * a_batch), offset(b, i * b_batch), offset(c, i * c_batch)
-        _gemm(p, m, depth, a_row, a_k, q, depth, n, b_k, b_col, r, m, n, c_row, c_col, r, r, 0, 0)
+        _gemm(p, m, depth, a_row, a_k, q, depth, n, b_k, b_col, r, m, n, c_row, c_col, r, 0)
 
 
 def _large(a: Array, b: Array, out: Array, bias: Array | None = None) -> None:
@@ -650,9 +656,9 @@ def _large(a: Array, b: Array, out: Array, bias: Array | None = None) -> None:
         added = z if bias is None else bias if by_rows else bias[cut]
         parts.append((x, y, z, added, work, int(bias is not None), block))
     if len(parts) == 1:
-        _gemm[dtype](*parts[0])
+        _blocked[dtype](*parts[0])
     else:
-        POOL.run([_gemm.unlocked(*part) for part in parts])
+        POOL.run([_blocked.unlocked(*part) for part in parts])
 
 
 def matmul(a: Array, b: Array) -> Array:
@@ -699,9 +705,9 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Array:
     if m >= _PACK_ROWS and m * k * n >= _LARGE and n > 1:
         _large(x, w.T, c, bias)
     elif bias is None:
-        _gemm[dtype](x, w.T, c, c, c, 0, 0)
+        _gemm[dtype](x, w.T, c, c, 0)
     else:
-        _gemm[dtype](x, w.T, c, bias, c, 1, 0)
+        _gemm[dtype](x, w.T, c, bias, 1)
     return out
 
 
@@ -716,9 +722,9 @@ def _linear_vjp(
 ) -> None:  # fmt: skip
     """dx = g w, dw = g^T x, db = the column sums of g, each if asked for; g is C-contiguous."""
     if to_x:
-        _gemm(g, rows, m, g_row, g_col, w, m, wide, w_row, w_col, dx, rows, wide, dx_row, dx_col, dx, dx, 0, 0)
+        _gemm(g, rows, m, g_row, g_col, w, m, wide, w_row, w_col, dx, rows, wide, dx_row, dx_col, dx, 0)
     if to_w:
-        _gemm(g, m, rows, g_col, g_row, x, rows, deep, x_row, x_col, dw, m, deep, dw_row, dw_col, dw, dw, 0, 0)
+        _gemm(g, m, rows, g_col, g_row, x, rows, deep, x_row, x_col, dw, m, deep, dw_row, dw_col, dw, 0)
     if to_b:
         column_sum(g, db, rows, m)
 
