@@ -10,6 +10,7 @@
 import importlib
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import numpy as np
@@ -66,6 +67,23 @@ def warm_up():
 @pytest.fixture(scope="session", autouse=True)
 def _warm():
     warm_up()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def started(request, tmp_path_factory, _warm):
+    """For each path that a chosen test marked ``ahead(run=…)`` is for, a folder and the future of ``run(folder, path)``.
+
+    They run one after the other, in processes of their own, beside the tests that come before theirs.
+    """
+    marked = [(item.get_closest_marker("ahead"), item) for item in request.session.items]
+    with ThreadPoolExecutor(1) as pool:
+        found = {}
+        for mark, item in marked:
+            if mark:
+                path, folder = item.callspec.params["path"], tmp_path_factory.mktemp("ahead")
+                found[path] = folder, pool.submit(mark.kwargs["run"], folder, path)
+        yield found
+        pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,15 +23,6 @@ def run(folder, *arguments):
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=120)
 
 
-@pytest.fixture(scope="module")
-def runs(request, tmp_path_factory):
-    """For each chosen example its folder and the future of its run: two run at a time, ahead of their tests."""
-    tests = [item for item in request.session.items if getattr(item, "function", None) is test_it_runs]
-    with ThreadPoolExecutor(2) as pool:
-        folders = {item.callspec.params["path"]: tmp_path_factory.mktemp("example") for item in tests}
-        yield {path: (folder, pool.submit(run, folder, path)) for path, folder in folders.items()}
-
-
 def outside(source):
     """What a source uses that is not minigrad's public face, NumPy or the standard library."""
     for node in ast.walk(ast.parse(source)):
@@ -48,9 +38,10 @@ def test_they_are_found():
     assert len(EXAMPLES) >= FEWEST
 
 
+@pytest.mark.ahead(run=run)
 @each
-def test_it_runs(path, runs):
-    folder, future = runs[path]
+def test_it_runs(path, started):
+    folder, future = started[path]
     done = future.result()
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
