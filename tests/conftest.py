@@ -71,7 +71,7 @@ def _warm():
 
 @pytest.fixture(scope="session", autouse=True)
 def started(request, tmp_path_factory, _warm):
-    """For each path that a chosen test marked ``ahead(run=…)`` is for, a folder and the future of ``run(folder, path)``.
+    """For each path that a chosen test marked ``ahead(run=…)`` is for: a folder, the future of ``run(folder, path)``.
 
     They run one after the other, in processes of their own, beside the tests that come before theirs.
     """

@@ -96,6 +96,28 @@ def test_bits_do_not_depend_on_the_vector_width(native, cpu, features):
     assert run(FOLDER.parents[1], HASHES, NUMBA_CPU_NAME=cpu, NUMBA_CPU_FEATURES=features) == native
 
 
+@pytest.mark.intense
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_bits_do_not_depend_on_the_processor(precision):
+    """MINIGRAD_OTHER_PYTHON runs Python with NumPy and Numba on a processor of another kind, or an emulated one."""
+    if not (other := os.environ.get("MINIGRAD_OTHER_PYTHON")):
+        pytest.skip("MINIGRAD_OTHER_PYTHON names no Python of another processor")
+    code = (
+        HASHES if precision == "float32" else HASHES.replace("f4", "f8").replace("2**32", "2**64").replace("u4", "u8")
+    )
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(FOLDER.parents[1]), os.environ.get("PYTHONPATH", "")]),
+    }
+    found = [
+        subprocess.run([python, "-c", text], env=environment, capture_output=True, text=True, check=True).stdout
+        for python in (sys.executable, other)
+        for text in (code, "import platform; print(platform.machine())")
+    ]
+    assert found[1] != found[3]
+    assert found[0] == found[2]
+
+
 def test_a_kernel_has_an_address_in_each_precision():
     kernel = elementwise.tanh_vjp.kernel
     assert kernel.address(np.float32) != kernel.address(np.float64)
