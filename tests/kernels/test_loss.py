@@ -62,6 +62,15 @@ def test_missing_terms_of_a_row_are_no_terms(c):
     np.testing.assert_allclose(lse + 200.0, np.log(np.exp(x + 200.0).sum(axis=1)), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("divisor", [1, 2, 3])
+def test_both_ways_divide(divisor, dtype):
+    x, g, target = np.array([[0.5, -1.0, 2.0]], dtype), np.asarray(0.7, dtype), np.array([1])
+    _, lse, total = loss.cross_entropy(x, target, None, divisor)
+    assert same(total, loss.cross_entropy(x, target)[2] / dtype.type(divisor))
+    due = loss.cross_entropy_vjp(g / dtype.type(divisor), x, target, lse)
+    assert same(loss.cross_entropy_vjp(g, x, target, lse, None, divisor), due)
+
+
 @pytest.mark.parametrize("wrong", [-1, 3, 2**40])
 @pytest.mark.parametrize("row", [0, 4])
 def test_classes_out_of_range(wrong, row, dtype):
