@@ -32,7 +32,8 @@ def _cross_entropy(
 ) -> None:  # fmt: skip
     """losses[i] = weight[t] (lse[i] - logits[i, t]), t = target[i]; weight is read if ``weighted``.
 
-    total = their sum / ``divisor``. wrong = 1, and nothing else is defined, if a class is out of range; else 0.
+    total = their sum / ``divisor``, at least 1. wrong = 1, and nothing else is defined, if a class is out of range;
+    else 0.
     """
     stack, w = scratch(logits, DEPTH), width(logits)
     wrong[0] = 0
@@ -53,7 +54,7 @@ def _cross_entropy(
         value = lse[i] - logits[i * c + t]
         losses[i] = weight[t] * value if weighted else value
     result = row_sum(losses, losses, 0.0, n, stack)
-    total[0] = _quotient(result, float(divisor)) if divisor > 1 else result
+    total[0] = _quotient(result, float(divisor))
 
 
 @formula
@@ -80,7 +81,7 @@ def _cross_entropy_vjp(
     w = width(g)
     for i in range(n):
         t, p, q = target[i], offset(logits, i * c), offset(out, i * c)
-        share = _quotient(g[i * step], float(divisor)) if divisor > 1 else g[i * step]
+        share = _quotient(g[i * step], float(divisor))
         scale = share * weight[t] if weighted else share
         for j in range(0, c, w):
             x = load(p, j, c, 0.0)

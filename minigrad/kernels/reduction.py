@@ -206,7 +206,7 @@ def _sum(x: Any, out: Any, outer: Any, n: Any, inner: Any) -> None:
     stack = scratch(x, DEPTH)
     for i in range(outer):
         if inner == 1:
-            out[i] = row_sum(offset(x, i * n), x, x[0] if n else 0.0, n, stack)
+            out[i] = row_sum(offset(x, i * n), x, 0.0, n, stack)
         else:
             column_sum(offset(x, i * n * inner), offset(out, i * inner), n, inner)
 
@@ -217,7 +217,7 @@ def _prod(x: Any, out: Any, outer: Any, n: Any, inner: Any) -> None:
     stack = scratch(x, DEPTH)
     for i in range(outer):
         if inner == 1:
-            out[i] = _row_product(offset(x, i * n), x, x[0] if n else 0.0, n, stack)
+            out[i] = _row_product(offset(x, i * n), x, 0.0, n, stack)
         else:
             _column_product(offset(x, i * n * inner), offset(out, i * inner), n, inner)
 

@@ -79,3 +79,39 @@ def test_scalars_in_an_array_of_any_layout(step):
         update.adam(p, p.copy(), p.copy(), p.copy(), np.zeros(7))
     with pytest.raises(ValueError, match="shape"):
         update.sgd_momentum(p, np.ones((3, 2)), p.copy(), np.zeros(5))
+
+
+STEPS = [(update.sgd, 1, 5), (update.sgd_momentum, 2, 5), (update.adam, 3, 8)]
+
+
+@pytest.mark.parametrize(("step", "written", "numbers"), STEPS)
+def test_what_is_refused_is_left_alone(step, written, numbers, dtype):
+    """A gradient, or a state, of another shape, be it as large or larger; hyper-parameters that are too few, or no
+    float64."""
+    h = np.full(numbers, 0.5)
+
+    def refused(arrays, h, match):
+        before = [a.copy() for a in (*arrays, h)]
+        with pytest.raises(ValueError, match=match):
+            step(*arrays, h)
+        assert all(same(a, b) for a, b in zip((*arrays, h), before, strict=True))
+
+    for place in range(1 + written):
+        for shape in ((4, 3), (12,), (3, 5)):
+            arrays = [np.ones((3, 4), dtype) for _ in range(1 + written)]
+            arrays[place] = np.ones(shape, dtype)
+            refused(arrays, h, "shape")
+    arrays = [np.ones((3, 4), dtype) for _ in range(1 + written)]
+    refused(arrays, h[1:], f"h needs {numbers} float64 numbers, got {numbers - 1} of float64")
+    refused(arrays, h.astype(np.float32), f"got {numbers} of float32")
+
+
+@pytest.mark.parametrize(("step", "written", "numbers"), STEPS)
+def test_any_of_the_arrays_may_be_of_another_layout(step, written, numbers, dtype, rng):
+    first, h = [abs(a) for a in state(rng, dtype, 1 + written)], np.full(numbers, 0.5)
+    plain = [a.copy() for a in first]
+    step(*plain, h)
+    for place in range(1 + written):
+        other = [np.array(a, order="F" if i == place else "C") for i, a in enumerate(first)]
+        step(*other, h)
+        assert all(same(a, b) for a, b in zip(other, plain, strict=True))
