@@ -10,7 +10,6 @@
 import importlib
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import numpy as np
@@ -46,6 +45,17 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if not item.get_closest_marker("intense")]
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    """What a process that ran tests left out: each is given all of them."""
+    node.config.stash[DESELECTED] = getattr(node, "workeroutput", {}).get("deselected", 0)
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["deselected"] = session.config.stash.get(DESELECTED, 0)
+
+
 def pytest_terminal_summary(terminalreporter, config):
     if count := config.stash.get(DESELECTED, 0):
         terminalreporter.write_line(f"SKIPPED: {count} intense checks (they run with MINIGRAD_PROFILE=intense)")
@@ -64,26 +74,10 @@ def warm_up():
         opt.step()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _warm():
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session):
+    """Before any process that runs tests is started: they find all kernels compiled."""
     warm_up()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def started(request, tmp_path_factory, _warm):
-    """For each path that a chosen test marked ``ahead(run=…)`` is for: a folder, the future of ``run(folder, path)``.
-
-    They run one after the other, in processes of their own, beside the tests that come before theirs.
-    """
-    marked = [(item.get_closest_marker("ahead"), item) for item in request.session.items]
-    with ThreadPoolExecutor(1) as pool:
-        found = {}
-        for mark, item in marked:
-            if mark:
-                path, folder = item.callspec.params["path"], tmp_path_factory.mktemp("ahead")
-                found[path] = folder, pool.submit(mark.kwargs["run"], folder, path)
-        yield found
-        pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture(scope="session")

@@ -38,15 +38,13 @@ def test_they_are_found():
     assert len(EXAMPLES) >= FEWEST
 
 
-@pytest.mark.ahead(run=run)
 @each
-def test_it_runs(path, started):
-    folder, future = started[path]
-    done = future.result()
+def test_it_runs(path, tmp_path):
+    done = run(tmp_path, path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert done.stdout.strip()
-    assert not list(folder.iterdir()), "an example leaves nothing behind"
+    assert not list(tmp_path.iterdir()), "an example leaves nothing behind"
     # the lines of a printed tape or program end with a place in a file, and are wider
     assert not [x for x in done.stdout.splitlines() if len(x) > 100 and not re.search(r"\.py:\d+$|^%", x)]
 

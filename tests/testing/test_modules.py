@@ -58,7 +58,7 @@ def test_a_users_module_passes():
         (nn.LeakyReLU, {"parameters", "power", "noise", "container", "permutations", "twins"}),
         (nn.Flatten, {"parameters", "power", "noise", "container", "permutations", "twins"}),
     ],
-    ids=repr,
+    ids=["Linear", "Sequential", "LeakyReLU", "Flatten"],
 )
 def test_modules_of_the_package_pass(module, why):
     report = testing.check_module(module, X)
