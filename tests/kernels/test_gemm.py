@@ -32,6 +32,19 @@ def chain(a, b):
     return out
 
 
+@kernel("TT", ints=1)
+def _told(x, out, row):
+    out[0], out[1] = gemm.itemsize(x), 1.0 if gemm.aliases(x, row) else 0.0
+
+
+@pytest.mark.parametrize("row", [0, 1, 3, 255, 256, 511, 512, 513, 768, 1023, 1024, 1025, 1536, 2048, 3000, 4096])
+def test_rows_that_evict_each_other_are_told(row, dtype):
+    """Those that are a multiple of 4096 bytes apart."""
+    out = np.empty(2, dtype)
+    _told[dtype](out, out, row)
+    assert out.tolist() == [dtype.itemsize, row * dtype.itemsize % 4096 == 0]
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (13, 9, 4), (5, 40, 17), (3, 7, 35), (1, 300, 2)])
 def test_one_chain_of_fused_multiply_adds(shape, dtype, rng):
     m, k, n = shape
@@ -57,6 +70,17 @@ def plain(a, b):
     out = np.zeros((a.shape[0], b.shape[1]), a.dtype)
     _plain[a.dtype](a, b, out)
     return out
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shape", [(7, 20, 64), (100, 20, 64), (300, 300, 300)])
+def test_numbers_that_are_repeated_without_a_copy(shape, order, dtype, rng):
+    """Strides of 0, along either axis of either operand."""
+    m, k, n = shape
+    a, b = rng.standard_normal((m, k)).astype(dtype), np.asarray(rng.standard_normal((k, n)).astype(dtype), order=order)
+    for x in (a, np.broadcast_to(a[:, :1], (m, k)), np.broadcast_to(a[:1], (m, k))):
+        for y in (b, np.broadcast_to(b[:, :1], (k, n)), np.broadcast_to(b[:1], (k, n))):
+            assert same(gemm.matmul(x, y), gemm.matmul(x.copy(), y.copy()))
 
 
 @pytest.mark.parametrize("k", [1, 10, 300, 2000])
