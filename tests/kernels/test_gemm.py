@@ -73,13 +73,13 @@ def plain(a, b):
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("shape", [(7, 20, 64), (100, 20, 64), (300, 300, 300)])
-def test_numbers_that_are_repeated_without_a_copy(shape, order, dtype, rng):
-    """Strides of 0, along either axis of either operand."""
+@pytest.mark.parametrize("shape", [(1, 21, 64), (2, 21, 64), (7, 20, 64), (100, 20, 64), (20, 64, 1), (300, 300, 300)])
+def test_numbers_that_are_repeated_or_left_out_without_a_copy(shape, order, dtype, rng):
+    """Strides of 0 and of 2, along either axis of either operand."""
     m, k, n = shape
     a, b = rng.standard_normal((m, k)).astype(dtype), np.asarray(rng.standard_normal((k, n)).astype(dtype), order=order)
-    for x in (a, np.broadcast_to(a[:, :1], (m, k)), np.broadcast_to(a[:1], (m, k))):
-        for y in (b, np.broadcast_to(b[:, :1], (k, n)), np.broadcast_to(b[:1], (k, n))):
+    for x in (a, a.repeat(2, 1)[:, ::2], np.broadcast_to(a[:, :1], (m, k)), np.broadcast_to(a[:1], (m, k))):
+        for y in (b, b.repeat(2, 0)[::2], np.broadcast_to(b[:, :1], (k, n)), np.broadcast_to(b[:1], (k, n))):
             assert same(gemm.matmul(x, y), gemm.matmul(x.copy(), y.copy()))
 
 
