@@ -71,7 +71,7 @@ def mapped(text: Callable[..., Term], options: int = 0) -> Any:
     """
     name, operands = text.__name__.strip("_"), text.__code__.co_varnames[: text.__code__.co_argcount]
     arrays, numbers = operands[: len(operands) - options], operands[len(operands) - options :]
-    lanes = [f"load({a}, i, n, 0.0)" for a in arrays]
+    lanes = [f"load({a}, i, n)" for a in arrays]
     source = _SOURCE.format(
         name=name,
         operands=", ".join(operands),
@@ -231,7 +231,7 @@ def gelu_vjp(g: Array, x: Array, approximate: str = "none") -> Array:
 @function
 def _fetch(p: Any, i: Any, n: Any, step: Any) -> Any:
     """A vector of p[i:], or p[0] in all lanes where ``step`` is 0."""
-    return load(p, i, n, 0.0) if step else spread(p[0], load(p, 0, 0, 0.0))
+    return load(p, i, n) if step else spread(p[0], load(p, 0, 0))
 
 
 def _pairwise(text: Callable[..., Term]) -> Callable[..., Array]:

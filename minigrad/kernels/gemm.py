@@ -29,7 +29,7 @@ from minigrad.kernels.simd import (
     VECTOR_BYTES,
     Term,
     aligned,
-    ask,
+    ask_rows,
     first_lanes,
     fma,
     keep_rolled,
@@ -39,6 +39,7 @@ from minigrad.kernels.simd import (
     native,
     offset,
     opaque,
+    parts,
     scratch,
     store,
     width,
@@ -370,7 +371,7 @@ def _rows(vectors: int, share: int = 1, packed: bool = False) -> Any:
         a: Any, m: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any,
         bias: Any, cols: Any, depth: Any, fresh: Any, biased: Any,
     ) -> None:  # fmt: skip
-        tiles = (m + TALL - 1) // TALL
+        tiles = parts(m, TALL)
         while tiles:
             height = m // tiles
             tile(height, a, a_row, a_k, b, b_k, c, c_row, bias, cols, depth, fresh, biased)
@@ -409,9 +410,9 @@ def _pack(b: Any, b_k: Any, b_col: Any, cols: Any, first: Any, stop: Any, panel:
     if b_col == 1:
         for k in range(first, stop):
             p, q = offset(b, k * b_k), offset(panel, k * 2 * w)
-            store(q, 0, 2 * w, load(p, 0, cols, 0.0))
+            store(q, 0, 2 * w, load(p, 0, cols))
             if cols > w:
-                store(q, w, 2 * w, load(p, w, cols, 0.0))
+                store(q, w, 2 * w, load(p, w, cols))
         return
     done = first
     if b_k == 1:
@@ -442,7 +443,7 @@ def _copy(x: Any, x_row: Any, rows: Any, cols: Any, y: Any, y_row: Any) -> None:
     for i in range(rows):
         p, q = offset(x, i * x_row), offset(y, i * y_row)
         for j in range(0, cols, width(x)):
-            store(q, j, cols, load(p, j, cols, 0.0))
+            store(q, j, cols, load(p, j, cols))
 
 
 @function
@@ -468,14 +469,14 @@ def _sweep(a: Any, depth: Any, a_k: Any, b: Any, n: Any, b_k: Any, c: Any) -> No
         x0, x1, x2, x3 = x[0], x[a_k], x[2 * a_k], x[3 * a_k]
         row1, row2, row3 = offset(row0, b_k), offset(row0, 2 * b_k), offset(row0, 3 * b_k)
         for j in range(0, n, w):
-            total = fma(x0, load(row0, j, n, 0.0), load(c, j, n, 0.0))
-            total = fma(x1, load(row1, j, n, 0.0), total)
-            total = fma(x2, load(row2, j, n, 0.0), total)
-            store(c, j, n, fma(x3, load(row3, j, n, 0.0), total))
+            total = fma(x0, load(row0, j, n), load(c, j, n))
+            total = fma(x1, load(row1, j, n), total)
+            total = fma(x2, load(row2, j, n), total)
+            store(c, j, n, fma(x3, load(row3, j, n), total))
     for k in range(four, depth):
         x0, row0 = a[k * a_k], offset(b, k * b_k)
         for j in range(0, n, w):
-            store(c, j, n, fma(x0, load(row0, j, n, 0.0), load(c, j, n, 0.0)))
+            store(c, j, n, fma(x0, load(row0, j, n), load(c, j, n)))
 
 
 @function
@@ -485,7 +486,7 @@ def _multiply(
 ) -> None:  # fmt: skip
     """c (m, n; rows contiguous) = a (m, depth) b (depth, n), plus bias (n,) if ``biased``."""
     w = width(c)
-    if n == 1 and c_row == 1 and m > 4:
+    if n == 1:
         if a_k == 1:
             done = 0
             while m - done >= 2 * w and not aliases(a, a_row):
@@ -522,8 +523,8 @@ def _panels(
         return
     panel, step = scratch(c, _PANEL), max(m, 1)
     if a_k == 1 and aliases(a, a_row):
-        tiles = (step + _WAYS - 1) // _WAYS
-        step = (step + tiles - 1) // tiles
+        tiles = parts(step, _WAYS)
+        step = parts(step, tiles)
     for j in range(0, n, 2 * w):
         cols = min(2 * w, n - j)
         for start in range(0, max(depth, 1), DEPTH):
@@ -540,14 +541,6 @@ def _panels(
 
 
 @function
-def _expect(x: Any, row: Any, rows: Any, cols: Any) -> None:
-    """Ask for so many rows of at most two vectors, whose columns are contiguous, ahead of their use."""
-    for i in range(rows):
-        ask(x, i * row)
-        ask(x, i * row + cols - 1)
-
-
-@function
 def _blocks(
     a: Any, m: Any, depth: Any, a_row: Any, a_k: Any, b: Any, n: Any, b_k: Any, b_col: Any, c: Any, c_row: Any,
     bias: Any, biased: Any, work: Any, block: Any,
@@ -559,7 +552,7 @@ def _blocks(
     """
     w, work = width(c), aligned(work)
     size, kept = 2 * w * DEPTH, m > block
-    packed_a = offset(work, ((n + 2 * w - 1) // (2 * w) if kept else 2) * size)
+    packed_a = offset(work, (parts(n, 2 * w) if kept else 2) * size)
     for start in range(0, max(depth, 1), DEPTH):
         steps = min(DEPTH, depth - start)
         fresh, last = start == 0, biased and start + DEPTH >= depth
@@ -574,8 +567,8 @@ def _blocks(
             elif a_k != 1 and a_row == 1:
                 _turned_copy(p, a_k, rows, steps, packed_a, _A_ROW)
                 p, p_row, p_k = packed_a, _A_ROW, 1
-            tiles = (rows + TALL - 1) // TALL
-            part = ((steps + tiles - 1) // tiles + _STRIDE - 1) // _STRIDE * _STRIDE
+            tiles = parts(rows, TALL)
+            part = parts(parts(steps, tiles), _STRIDE) * _STRIDE
             for j in range(0, n, 2 * w):
                 place, cols, more = j // (2 * w), min(2 * w, n - j), min(2 * w, n - j - 2 * w)
                 panel = offset(work, (place if kept else place % 2) * size)
@@ -586,13 +579,13 @@ def _blocks(
                     height = left // i
                     below = offset(y, height * c_row)
                     left -= height
-                    _expect(below, c_row, min(TALL, left), cols)
+                    ask_rows(below, c_row, min(TALL, left), cols)
                     _panel(x, panel, y, offset(bias, j), height, p_row, p_k, 2 * w, c_row, cols, steps, fresh, last)
                     x, y = offset(x, height * p_row), below
                     if done < steps:
                         stop = min(done + part, steps)
                         if b_col == 1:
-                            _expect(offset(next_b, stop * b_k), b_k, min(part, steps - stop), more)
+                            ask_rows(offset(next_b, stop * b_k), b_k, min(part, steps - stop), more)
                         _pack(next_b, b_k, b_col, more, done, stop, later)
                         done = stop
 
@@ -654,7 +647,7 @@ def _large(a: Array, b: Array, out: Array, bias: Array | None = None) -> None:
         panels = -(-columns // lanes) if blocks > 1 else 2
         work = empty(panels * lanes * DEPTH + block * _A_ROW + lanes, dtype)  # some more, for its beginning is aligned
         added = z if bias is None else bias if by_rows else bias[cut]
-        parts.append((x, y, z, added, work, int(bias is not None), block))
+        parts.append((x, y, z, added, work, bias is not None, block))
     if len(parts) == 1:
         _blocked[dtype](*parts[0])
     else:

@@ -46,14 +46,14 @@ def _cross_entropy(
             lse[i], losses[i] = short_peak_and_exp_sum(row, c)
         else:
             lse[i] = peak(row, c)
-            losses[i] = row_exp_sum(row, row, lse[i], c, stack)
+            losses[i] = row_exp_sum(c, stack, row, lse[i])
     for i in range(0, n, w):
-        store(lse, i, n, _plus_log(load(lse, i, n, 0.0), load(losses, i, n, 1.0)))
+        store(lse, i, n, _plus_log(load(lse, i, n), load(losses, i, n, 1.0)))
     for i in range(n):
         t = target[i]
         value = lse[i] - logits[i * c + t]
         losses[i] = weight[t] * value if weighted else value
-    result = row_sum(losses, losses, 0.0, n, stack)
+    result = row_sum(n, stack, losses)
     total[0] = _quotient(result, float(divisor))
 
 
@@ -84,7 +84,7 @@ def _cross_entropy_vjp(
         share = _quotient(g[i * step], float(divisor))
         scale = share * weight[t] if weighted else share
         for j in range(0, c, w):
-            x = load(p, j, c, 0.0)
+            x = load(p, j, c)
             store(q, j, c, _softmax_less(x, lse[i], unit(x, t - j), scale))
 
 
@@ -114,7 +114,7 @@ def cross_entropy_vjp(
     out = np.empty((n, c), dtype)
     w = lse.ravel() if weight is None else weight.ravel()
     arrays = g.ravel(), logits.ravel(), target.ravel(), lse.ravel(), w, out
-    _cross_entropy_vjp[dtype](*arrays, int(g.size > 1), n, c, weight is not None, divisor)
+    _cross_entropy_vjp[dtype](*arrays, g.size > 1, n, c, weight is not None, divisor)
     return out
 
 
@@ -133,7 +133,7 @@ def bce_with_logits_vjp(g: Term, x: Term, t: Term) -> Term:
 @kernel("TTT*", ints=1)
 def _mse(a: Any, b: Any, out: Any, n: Any) -> None:
     """out[0] = sum((a - b)(a - b)) / n."""
-    out[0] = _quotient(row_square_distance(a, b, 0.0, n, scratch(a, DEPTH)), float(n))
+    out[0] = _quotient(row_square_distance(n, scratch(a, DEPTH), a, b), float(n))
 
 
 def mse(a: Array, b: Array) -> Array:
@@ -148,7 +148,7 @@ def _mse_vjp(g: Any, a: Any, b: Any, out: Any, n: Any) -> None:
     """out = (a - b) (g (2 / n))."""
     scale = _scale(g[0], 2.0 / n)
     for i in range(0, n, width(a)):
-        store(out, i, n, _scaled_difference(load(a, i, n, 0.0), load(b, i, n, 0.0), scale))
+        store(out, i, n, _scaled_difference(load(a, i, n), load(b, i, n), scale))
 
 
 @formula

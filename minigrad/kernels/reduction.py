@@ -70,28 +70,28 @@ ROOM = 4 * DEPTH  # vectors, of a stack whose entries are four; scratch takes a 
 
 
 @function
-def _term(p: Any, q: Any, m: Any, i: Any, end: Any) -> Any:
+def _term(i: Any, end: Any, p: Any) -> Any:
     return load16(p, i, end, -0.0)
 
 
 @function
-def _factor(p: Any, q: Any, m: Any, i: Any, end: Any) -> Any:
+def _factor(i: Any, end: Any, p: Any) -> Any:
     return load16(p, i, end, 1.0)
 
 
 @function
-def _exp_term(p: Any, q: Any, m: Any, i: Any, end: Any) -> Any:
+def _exp_term(i: Any, end: Any, p: Any, m: Any) -> Any:
     return _exp_less(load16(p, i, end, -math.inf), m)
 
 
 @function
-def _product_term(p: Any, q: Any, m: Any, i: Any, end: Any) -> Any:
+def _product_term(i: Any, end: Any, p: Any, q: Any) -> Any:
     return _multiply(load16(p, i, end, -0.0), load16(q, i, end, 1.0))
 
 
 @function
-def _square_term(p: Any, q: Any, m: Any, i: Any, end: Any) -> Any:
-    d = _subtract(load16(p, i, end, 0.0), load16(q, i, end, 0.0))
+def _square_term(i: Any, end: Any, p: Any, q: Any) -> Any:
+    d = _subtract(load16(p, i, end), load16(q, i, end))
     return _multiply(d, d)
 
 
@@ -101,16 +101,16 @@ def _exp_less(x: Term, m: Term) -> Term:
 
 
 def _tree(term: Any, combine: Any, fold_lanes: Any, empty: float) -> Any:
-    """The promised combination of ``term(p, q, m, i, end)``: 16 terms from i on, neutral elements from ``end`` on."""
+    """The promised combination of n terms. ``term(i, end, *operands)``: 16 from i on, neutral ones from ``end`` on."""
 
     @function
-    def total(p: Any, q: Any, m: Any, n: Any, stack: Any) -> Any:
+    def total(n: Any, stack: Any, *operands: Any) -> Any:
         depth = 0  # the stack holds the complete subtrees, the widest first
         for start in range(0, n, BLOCK):
             end = min(start + BLOCK, n)
-            lanes = term(p, q, m, start, end)
+            lanes = term(start, end, *operands)
             for i in range(start + LANES, end, LANES):
-                lanes = combine(lanes, term(p, q, m, i, end))
+                lanes = combine(lanes, term(i, end, *operands))
             result = fold_lanes(lanes)
             block = start // BLOCK
             while block & 1:
@@ -206,7 +206,7 @@ def _sum(x: Any, out: Any, outer: Any, n: Any, inner: Any) -> None:
     stack = scratch(x, DEPTH)
     for i in range(outer):
         if inner == 1:
-            out[i] = row_sum(offset(x, i * n), x, 0.0, n, stack)
+            out[i] = row_sum(n, stack, offset(x, i * n))
         else:
             column_sum(offset(x, i * n * inner), offset(out, i * inner), n, inner)
 
@@ -217,7 +217,7 @@ def _prod(x: Any, out: Any, outer: Any, n: Any, inner: Any) -> None:
     stack = scratch(x, DEPTH)
     for i in range(outer):
         if inner == 1:
-            out[i] = _row_product(offset(x, i * n), x, 0.0, n, stack)
+            out[i] = _row_product(n, stack, offset(x, i * n))
         else:
             _column_product(offset(x, i * n * inner), offset(out, i * inner), n, inner)
 
@@ -274,7 +274,7 @@ def short_peak_and_exp_sum(p: Any, n: Any) -> Any:
 def log_sum_exp(p: Any, n: Any, stack: Any) -> Any:
     """m + log(sum(exp(x - m))) of n terms."""
     m = peak(p, n)
-    return m + log(row_exp_sum(p, p, m, n, stack))
+    return m + log(row_exp_sum(n, stack, p, m))
 
 
 @kernel("TT*", ints=2)
@@ -293,10 +293,10 @@ def _softmax(x: Any, out: Any, rows: Any, n: Any) -> None:
         p, q = offset(x, row * n), offset(out, row * n)
         m = peak(p, n)
         for i in range(0, n, w):
-            store(q, i, n, _exp_less(load(p, i, n, 0.0), m))
-        share = _inverse(row_sum(q, q, m, n, stack))
+            store(q, i, n, _exp_less(load(p, i, n), m))
+        share = _inverse(row_sum(n, stack, q))
         for i in range(0, n, w):
-            store(q, i, n, _multiply(load(q, i, n, 0.0), share))
+            store(q, i, n, _multiply(load(q, i, n), share))
 
 
 @kernel("TT*", ints=2)
@@ -307,7 +307,7 @@ def _log_softmax(x: Any, out: Any, rows: Any, n: Any) -> None:
         p, q = offset(x, row * n), offset(out, row * n)
         total = log_sum_exp(p, n, stack)
         for i in range(0, n, w):
-            store(q, i, n, _subtract(load(p, i, n, 0.0), total))
+            store(q, i, n, _subtract(load(p, i, n), total))
 
 
 @formula
@@ -326,11 +326,11 @@ def _softmax_vjp(g: Any, y: Any, out: Any, rows: Any, n: Any) -> None:
     stack, w = scratch(g, DEPTH), width(g)
     for row in range(0, rows * n, n):
         p, q = offset(g, row), offset(y, row)
-        total = row_dot(p, q, 0.0, n, stack)
+        total = row_dot(n, stack, p, q)
         for i in range(0, n, w):
             ask(p, n + i)
             ask(q, n + i)
-            put(out, row + i, row + n, _softmax_vjp_term(load(p, i, n, 0.0), load(q, i, n, 0.0), total))
+            put(out, row + i, row + n, _softmax_vjp_term(load(p, i, n), load(q, i, n), total))
 
 
 @kernel("TTT*", ints=2)
@@ -339,9 +339,9 @@ def _log_softmax_vjp(g: Any, y: Any, out: Any, rows: Any, n: Any) -> None:
     stack, w = scratch(g, DEPTH), width(g)
     for row in range(rows):
         p, q, r = offset(g, row * n), offset(y, row * n), offset(out, row * n)
-        total = row_sum(p, q, 0.0, n, stack)
+        total = row_sum(n, stack, p)
         for i in range(0, n, w):
-            store(r, i, n, _log_softmax_vjp_term(load(p, i, n, 0.0), load(q, i, n, 0.0), total))
+            store(r, i, n, _log_softmax_vjp_term(load(p, i, n), load(q, i, n), total))
 
 
 def logsumexp(x: Array, axis: int) -> Array:

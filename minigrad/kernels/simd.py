@@ -22,7 +22,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-from minigrad.kernels.jit import cpu_features
+from minigrad.kernels.jit import cpu_features, function
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
@@ -341,8 +341,9 @@ def masked_store(builder: Any, value: Any, address: Any, mask: Any) -> None:
 
 
 def _load(lanes: Callable[[types.Float], int]) -> Any:
-    def load(typingctx: Any, p: Any, i: Any, n: Any, fill: Any) -> Any:
+    def load(typingctx: Any, p: Any, i: Any, n: Any, fill: Any = 0.0) -> Any:
         result = Lanes(p.dtype, lanes(p.dtype))
+        fill = types.float64 if isinstance(fill, float) else fill  # an argument left out is no type, but its value
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             vector = context.get_value_type(result)
@@ -371,7 +372,7 @@ def _load(lanes: Callable[[types.Float], int]) -> Any:
     return intrinsic(load)
 
 
-#: load(p, i, n, fill) -> a native vector of p[i:], where positions from n on are ``fill`` and are not read.
+#: load(p, i, n, fill=0.0) -> a native vector of p[i:], where positions from n on are ``fill`` and are not read.
 load = _load(native)
 #: The same, always 16 lanes.
 load16 = _load(lambda element: 16)
@@ -426,6 +427,20 @@ def ask(typingctx: Any, p: Any, i: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(p, types.int64), codegen
+
+
+@function
+def ask_rows(p: Any, row: Any, rows: Any, cols: Any) -> None:
+    """:func:`prefetch` of both ends of so many rows, ``row`` apart: of all of them, where rows lie in two lines."""
+    for i in range(rows):
+        ask(p, i * row)
+        ask(p, i * row + cols - 1)
+
+
+@function
+def parts(n: Any, size: Any) -> Any:
+    """How many parts hold n if none has more than ``size``: their quotient, rounded up."""
+    return (n + size - 1) // size
 
 
 def opaque(builder: Any, value: Any) -> Any:

@@ -57,7 +57,7 @@ def _sgd(p: Any, d: Any, h: Any, n: Any) -> None:
     """p = p - lr d', d' = d + decay p."""
     lr, decay, decays = h[0], h[2], h[2] != 0.0
     for i in range(0, n, width(p)):
-        x, s = load(p, i, n, 0.0), load(d, i, n, 0.0)
+        x, s = load(p, i, n), load(d, i, n)
         if decays:
             s = _decayed(s, x, spread(decay, x))
         store(p, i, n, _less(x, spread(lr, x), s))
@@ -69,7 +69,7 @@ def _sgd_momentum(p: Any, d: Any, buf: Any, h: Any, n: Any) -> None:
     lr, momentum, decay, nesterov, kept = h[0], h[1], h[2], h[3] != 0.0, 1.0 - h[4]
     decays, dampens = h[2] != 0.0, h[4] != 0.0
     for i in range(0, n, width(p)):
-        x, s, b = load(p, i, n, 0.0), load(d, i, n, 0.0), load(buf, i, n, 0.0)
+        x, s, b = load(p, i, n), load(d, i, n), load(buf, i, n)
         if decays:
             s = _decayed(s, x, spread(decay, x))
         b = (
@@ -88,14 +88,14 @@ def _adam_step(p: Any, d: Any, m: Any, v: Any, h: Any, n: Any) -> None:
     c1, c2, keep, decays = 1.0 - h[1], 1.0 - h[2], 1.0 - h[0] * h[4], h[4] != 0.0
     step, root = h[0] / (1.0 - h[6]), math.sqrt(1.0 - h[7])
     for i in range(0, n, width(p)):
-        x, s = load(p, i, n, 0.0), load(d, i, n, 0.0)
+        x, s = load(p, i, n), load(d, i, n)
         if decays:
             if decoupled:
                 x = _times(spread(keep, x), x)
             else:
                 s = _decayed(s, x, spread(decay, x))
-        first = _scaled_sum(spread(b1, x), load(m, i, n, 0.0), spread(c1, x), s)
-        second = _scaled_square_sum(spread(b2, x), load(v, i, n, 0.0), spread(c2, x), s)
+        first = _scaled_sum(spread(b1, x), load(m, i, n), spread(c1, x), s)
+        second = _scaled_square_sum(spread(b2, x), load(v, i, n), spread(c2, x), s)
         store(m, i, n, first)
         store(v, i, n, second)
         store(p, i, n, _adam(x, first, second, spread(step, x), spread(root, x), spread(eps, x)))

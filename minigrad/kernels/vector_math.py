@@ -112,6 +112,11 @@ def _nearest(t: Term) -> tuple[Term, Term]:
     return shifted - magic, shifted.bits() - t.like(magic).bits()
 
 
+def _tiny(x: Term) -> Term:
+    """Whether x is that near to 0 that a function of slope 1 there rounds to it."""
+    return abs(x) < 2.0**-60
+
+
 def _exp_parts(x: Term) -> tuple[Term, Term, Term]:
     """(n as a float, n, e^r - 1) where x = n ln 2 + r, |r| <= ln 2 / 2."""
     whole, n = _nearest(x * _LOG2E)
@@ -141,7 +146,7 @@ def expm1(x: Term) -> Term:
     _, n, r = _exp_parts(where(x > high, high, where(x < low, low, x)))
     scale = _power_of_two(n - 1, x)  # half of 2^n, which may overflow
     result = fma(scale, r, scale - 0.5) * 2.0
-    return where(abs(x) < 2.0**-60, x, where(n == 0, r, result))
+    return where(_tiny(x), x, where(n == 0, r, result))
 
 
 def _log(k: Term, f: Term, correction: Term) -> Term:
@@ -163,10 +168,9 @@ def _split(x: Term) -> tuple[Term, Term]:
 @formula
 def log(x: Term) -> Term:
     """Natural logarithm: -inf at 0, NaN below."""
-    tiny = x < (2.0**-1022 if x.double else 2.0**-126)
-    lift = 64.0  # what is subnormal is normal then
-    k, m = _split(where(tiny, x * 2.0**lift, x))
-    k = where(tiny, k - lift, k)
+    small, lift = x < 2.0**-126, 64.0  # so that what is subnormal is normal then
+    k, m = _split(where(small, x * 2.0**lift, x))
+    k = where(small, k - lift, k)
     result = _log(k, m - 1.0, x.like(0.0))
     result = where(x < _INF, result, x)  # inf and NaN
     return where(x == 0.0, -_INF, where(x < 0.0, _NAN, result))
@@ -182,7 +186,7 @@ def log1p(x: Term) -> Term:
     result = _log(where(near, 0.0, k), where(near, x, m - 1.0), where(near, 0.0, lost))
     result = where(x < _INF, result, x)
     result = where(x == -1.0, -_INF, where(x < -1.0, _NAN, result))
-    return where(abs(x) < 2.0**-60, x, result)
+    return where(_tiny(x), x, result)
 
 
 @formula
@@ -422,7 +426,7 @@ def _turn(x: Term, quarter: float) -> Term:
 @formula
 def sin(x: Term) -> Term:
     """Sine of radians, right for every finite argument."""
-    return where(abs(x) < 2.0**-60, x, _turn(x, 0.0))
+    return where(_tiny(x), x, _turn(x, 0.0))
 
 
 @formula

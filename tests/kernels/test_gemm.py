@@ -9,7 +9,7 @@ from kernel_tools import layouts, same
 from minigrad.kernels import gemm, get_num_threads, set_num_threads
 from minigrad.kernels.jit import kernel, recorded
 from minigrad.kernels.reduction import sum as sum_of
-from minigrad.kernels.simd import fma
+from minigrad.kernels.simd import fma, parts
 
 
 def rounded(value, dtype):
@@ -35,6 +35,12 @@ def chain(a, b):
 @kernel("TT", ints=1)
 def _told(x, out, row):
     out[0], out[1] = gemm.itemsize(x), 1.0 if gemm.aliases(x, row) else 0.0
+
+
+def test_parts_are_the_fewest_that_hold_all():
+    for n in range(40):
+        for size in range(1, 20):
+            assert parts.py_func(n, size) == next(count for count in range(n + 1) if count * size >= n)
 
 
 @pytest.mark.parametrize("row", [0, 1, 3, 255, 256, 511, 512, 513, 768, 1023, 1024, 1025, 1536, 2048, 3000, 4096])
