@@ -9,7 +9,7 @@ import numpy as np
 from minigrad.engine.op import op
 from minigrad.engine.shapes import Domain, reals
 from minigrad.kernels import elementwise, random
-from minigrad.ops.arithmetic import abs, contiguous, erf, exp, expm1, floating, gt, le, log1p, maximum, where
+from minigrad.ops.arithmetic import CONTIGUOUS, abs, erf, exp, expm1, floating, gt, le, log1p, maximum, where
 
 # Self-normalising networks (Klambauer et al. 2017), appendix: fixed point of mean 0 and variance 1.
 SELU_SCALE = 1.0507009873554804934193349852946
@@ -22,7 +22,7 @@ KINK = Domain(-3, 3, kinks=(0.0,))
 @op("y = tanh x", method=True, kernel=elementwise.tanh, ulps=(1, 0), x=SMOOTH)
 def tanh(x):
     """Hyperbolic tangent, elementwise."""
-    return contiguous(np.tanh)(x)
+    return CONTIGUOUS["tanh"](x)
 
 
 @tanh.vjp("x", "x̄ = ȳ (1 + y)(1 − y)", kernel=elementwise.tanh_vjp)
@@ -164,7 +164,7 @@ def _threshold(rate: float) -> int:
 
 
 def _dropout(x: np.ndarray, key: np.ndarray, count: np.ndarray, rate: float) -> np.ndarray:
-    key, count = (v if v.dtype == np.int64 else v.astype(np.int64) for v in (key, count))
+    key, count = np.asarray(key, np.int64), np.asarray(count, np.int64)
     return random.dropout(x, key, count, _threshold(rate), 1 / (1 - rate))
 
 
@@ -190,7 +190,7 @@ def dropout(x, key, count, /, rate):
     """
     threshold = _threshold(rate)
     x = np.asarray(x)
-    bits = random_bits(int(np.ravel(key)[0]), int(np.ravel(count)[0]), x.size).reshape(x.shape)
+    bits = random_bits(np.asarray(key).item(), np.asarray(count).item(), x.size).reshape(x.shape)
     return np.where(bits >= np.uint32(threshold), x * (1 / (1 - rate)), np.zeros((), x.dtype)).astype(x.dtype)
 
 
@@ -204,7 +204,7 @@ def random_bits(key: int, count: int, size: int) -> np.ndarray:
 
     Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): block i // 4, word i % 4.
     """
-    blocks = np.arange((size + 3) // 4, dtype=np.uint64)
+    blocks = np.arange(-(-size // 4), dtype=np.uint64)
     low = np.uint64(0xFFFFFFFF)
     shift = np.uint64(32)
     c0, c1 = blocks & low, blocks >> shift

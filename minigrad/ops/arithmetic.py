@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,21 @@ NONZERO = Domain(-2, 2, kinks=(0.0,))
 DISTINCT = reals(-2, 2, distinct=True)
 
 
-def contiguous(function: Any) -> Any:
-    """A NumPy function that sees fresh arrays only: it chooses its loop, and its rounding, by the strides."""
-    return lambda x: function(np.array(x, order="C"))
-
-
 def floating(x: Any) -> Any:
     """An array of floats as it is; integers and bools as float64, where unsigned ones cannot wrap around."""
     x = np.asarray(x)
     return x if x.dtype.kind == "f" else x.astype(np.float64)
+
+
+def _contiguous(function: Any) -> Any:
+    return lambda x: function(np.array(floating(x), order="C"))
+
+
+#: NumPy's functions, of fresh arrays only: they choose their loop, and with it their rounding, by the strides. Of small
+#: integers theirs are float16.
+CONTIGUOUS = MappingProxyType(
+    {f.__name__: _contiguous(f) for f in (np.exp, np.expm1, np.log, np.log1p, np.sin, np.cos, np.tanh)}
+)
 
 
 @op("y = a + b", infix="+", native=elementwise.add, a=ANY, b=ANY)
@@ -115,7 +122,7 @@ def pow(x, p):
     """Power, elementwise. At the edges: (0, b > 0) has derivative 0 in p, (x, 0) 0 in x, (0, 1) 1 in x."""
     if isinstance(p, int | float) and p == 2:
         return np.multiply(x, x)
-    x, p = (v if isinstance(v, int | float) else np.array(v, order="C") for v in (x, p))  # see contiguous
+    x, p = (v if isinstance(v, int | float) else np.array(v, order="C") for v in (x, p))  # see CONTIGUOUS
     with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
         return np.power(x, p)
 
@@ -160,7 +167,7 @@ def _(g):
 def exp(x):
     """Exponential, elementwise."""
     with np.errstate(over="ignore", under="ignore"):
-        return contiguous(np.exp)(x)
+        return CONTIGUOUS["exp"](x)
 
 
 @exp.vjp("x", "x̄ = ȳ y")
@@ -172,7 +179,7 @@ def _(g, y):
 def expm1(x):
     """Exponential less one, elementwise, accurate near 0."""
     with np.errstate(over="ignore", under="ignore"):
-        return contiguous(np.expm1)(x)
+        return CONTIGUOUS["expm1"](x)
 
 
 @expm1.vjp("x", "x̄ = ȳ eˣ")
@@ -184,7 +191,7 @@ def _(g, x):
 def log(x):
     """Natural logarithm, elementwise: −inf at 0, NaN below, without a warning."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return contiguous(np.log)(x)
+        return CONTIGUOUS["log"](x)
 
 
 @log.vjp("x", "x̄ = ȳ / x")
@@ -196,7 +203,7 @@ def _(g, x):
 def log1p(x):
     """Logarithm of one more, elementwise, accurate near 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return contiguous(np.log1p)(x)
+        return CONTIGUOUS["log1p"](x)
 
 
 @log1p.vjp("x", "x̄ = ȳ / (1 + x)")
@@ -208,7 +215,7 @@ def _(g, x):
 def sqrt(x):
     """Square root, elementwise; its derivative at 0 is +inf."""
     with np.errstate(invalid="ignore"):
-        return np.sqrt(x)
+        return np.sqrt(floating(x))
 
 
 @sqrt.vjp("x", "x̄ = ȳ / 2y")
@@ -231,7 +238,7 @@ def _(g, x):
 def sin(x):
     """Sine, elementwise, in radians."""
     with np.errstate(invalid="ignore"):
-        return contiguous(np.sin)(x)
+        return CONTIGUOUS["sin"](x)
 
 
 @sin.vjp("x", "x̄ = ȳ cos x")
@@ -243,7 +250,7 @@ def _(g, x):
 def cos(x):
     """Cosine, elementwise, in radians."""
     with np.errstate(invalid="ignore"):
-        return contiguous(np.cos)(x)
+        return CONTIGUOUS["cos"](x)
 
 
 @cos.vjp("x", "x̄ = −ȳ sin x")
@@ -254,9 +261,8 @@ def _(g, x):
 @op("y = erf x", kernel=elementwise.erf, ulps=(1, 2), x=ANY)
 def erf(x):
     """Error function, (2/√π) ∫₀ˣ exp(−t²) dt, elementwise."""
-    x = np.asarray(x)
-    out = np.array([math.erf(v) for v in x.ravel().tolist()], np.result_type(x, np.float32))
-    return out.astype(x.dtype if x.dtype.kind == "f" else np.float64).reshape(x.shape)
+    x = floating(x)
+    return np.array([math.erf(v) for v in x.ravel().tolist()], x.dtype).reshape(x.shape)
 
 
 @erf.vjp("x", "x̄ = ȳ (2/√π) exp(−x²)")

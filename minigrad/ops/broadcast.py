@@ -179,7 +179,7 @@ def sum_to(x, /, shape):
     """Sum over the axes along which ``shape`` would be repeated to give x's: the adjoint of broadcast_to."""
     x = np.asarray(x)
     axes = _summed(x, shape)
-    return np.reshape(_sum(x, axes) if axes else x.copy(), shape)
+    return np.reshape(_sum(x, axes), shape)
 
 
 @sum_to.vjp("x", "x̄ = ȳ, repeated")

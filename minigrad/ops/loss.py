@@ -213,7 +213,7 @@ _cross_entropy.checks_shapes = True  # type: ignore[attr-defined]  # ValueError 
 
 
 def _cross_entropy_vjp(g: Any, logits: Any, target: Any, lse: Any, weight: Any, reduction: str) -> Any:
-    target = target if target.dtype is _INT64 else target.astype(np.int64)
+    target = np.asarray(target, np.int64)
     if weight is None:
         return kernels.cross_entropy_vjp(g, logits, target, lse, None, len(target) if reduction == "mean" else 1)
     share = np.asarray(_share(g, target, weight, reduction), logits.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,12 @@ def _(g, axis1, axis2):
     return swapaxes(g, axis1, axis2)
 
 
+def inverse(axes: Sequence[int]) -> tuple[int, ...]:
+    """The permutation that undoes that of ``axes``, of which some may be negative."""
+    places = [a % len(axes) for a in axes]
+    return tuple(sorted(range(len(axes)), key=places.__getitem__))
+
+
 @op(
     "y = x, axes permuted",
     shapes="free",
@@ -47,7 +54,7 @@ def transpose(x, axes=None):
 
 @transpose.vjp("x", "x̄ = ȳ, axes permuted back")
 def _(g, axes):
-    return transpose(g, None if axes is None else tuple(np.argsort([a % len(axes) for a in axes])))
+    return transpose(g, None if axes is None else inverse(axes))
 
 
 attach("T", property(lambda self: transpose(self), doc="The tensor with its axes reversed."))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from minigrad.engine.op import op
@@ -13,7 +15,6 @@ from minigrad.kernels import update as kernels
 def assign(p, value):
     """Write ``value``, broadcast to p's shape and cast to its dtype."""
     p[...] = value
-    return p
 
 
 @op(
@@ -28,14 +29,12 @@ def assign(p, value):
 def tick(n):
     """Add one to a counter."""
     n += 1
-    return n
 
 
 @op("p ← s p", shapes="free", differentiable=False, writes=("p",), cases=[(((3, 4), ()), {})])
 def scale_(p, s):
     """Multiply p by a number."""
     np.multiply(p, s, out=p, casting="same_kind")
-    return p
 
 
 @op(
@@ -51,7 +50,6 @@ def sgd(p, d, h=None):
     first and the third are read here."""
     lr, _momentum, decay = (p.dtype.type(v) for v in h[:3])
     p -= lr * (d + decay * p if decay else d)
-    return p
 
 
 @op(
@@ -70,9 +68,8 @@ def sgd_momentum(p, d, buf, h=None):
     lr, momentum, decay = (p.dtype.type(v) for v in h[:3])
     d = d + decay * p if decay else d
     buf *= momentum
-    buf += p.dtype.type(1 - h[4]) * d if h[4] else d
+    buf += p.dtype.type(1 - h[4]) * d
     p -= lr * (d + momentum * buf if h[3] else buf)
-    return p
 
 
 @op(
@@ -92,15 +89,13 @@ def adam(p, d, m, v, h=None):
 
     h = [lr, β₁, β₂, ε, weight decay, decoupled, β₁ᵗ, β₂ᵗ], float64, t counting this step.
     """
-    lr, b1, b2, eps, decay, decoupled, power1, power2 = (float(x) for x in h)
-    f = p.dtype.type
+    lr, b1, b2, eps, decay, decoupled, power1, power2 = (float(x) for x in h)  # as such, rounded to p's dtype
     if decay and decoupled:
-        p *= f(1 - lr * decay)
+        p *= 1 - lr * decay
     elif decay:
-        d = d + f(decay) * p
-    m *= f(b1)
-    m += f(1 - b1) * d
-    v *= f(b2)
-    v += f(1 - b2) * d * d
-    p -= f(lr / (1 - power1)) * m / (np.sqrt(v) / f(np.sqrt(1 - power2)) + f(eps))
-    return p
+        d = d + decay * p
+    m *= b1
+    m += (1 - b1) * d
+    v *= b2
+    v += (1 - b2) * d * d
+    p -= lr / (1 - power1) * m / (np.sqrt(v) / math.sqrt(1 - power2) + eps)

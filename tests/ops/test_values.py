@@ -10,6 +10,8 @@ import minigrad as mg
 from minigrad.engine.state import blas, formulas
 from minigrad.kernels import jit
 from minigrad.ops.activation import _threshold, random_bits
+from minigrad.ops.broadcast import axes_of
+from minigrad.ops.shape import inverse
 from minigrad.testing.laws import tied
 
 from .laws import samples
@@ -170,6 +172,14 @@ def test_thresholds_of_random_words():
             _threshold(rate)
 
 
+def test_axes_are_tuples_sorted_and_not_negative():
+    assert [axes_of(3, axis) for axis in (None, -1, (2, -3), [1])] == [(0, 1, 2), (2,), (0, 2), (1,)]
+    assert [inverse(axes) for axes in ((), (1, 2, 0), [-1, 0, -2])] == [(), (2, 0, 1), (1, 2, 0)]
+    for axis in (3, -4, (0, 3)):
+        with pytest.raises(np.exceptions.AxisError):
+            axes_of(3, axis)
+
+
 @pytest.mark.parametrize("kind", ["bool", "uint8", "int32", "int64", "uint64"])
 @pytest.mark.parametrize("name", ["sum", "prod", "max", "cumsum", "sign", "abs"])
 def test_integers_stay_integers_as_in_numpy(name, kind):
@@ -182,6 +192,20 @@ def test_integers_stay_integers_as_in_numpy(name, kind):
     assert got.tolist() == want.tolist()
     if name in ("sum", "prod"):
         assert np.asarray(mg.REGISTRY[name](x, ())).dtype == want.dtype
+
+
+@pytest.mark.parametrize("kind", ["bool", "int8", "uint8", "int16", "int64"])
+@pytest.mark.parametrize(
+    "name",
+    "cos elu erf exp expm1 gelu log log1p log_softmax logsumexp mean norm selu sigmoid silu sin softmax softplus sqrt "
+    "std tanh var".split(),
+)
+def test_functions_of_integers_of_any_size_are_float64(name, kind):
+    x = np.arange(1, 4).astype(kind)
+    with formulas():
+        got = np.asarray(mg.REGISTRY[name](x))
+        assert got.dtype == np.float64
+        assert got.tolist() == np.asarray(mg.REGISTRY[name](x.astype(np.float64))).tolist()
 
 
 def test_functions_of_integers_are_float64():
