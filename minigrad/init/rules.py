@@ -285,7 +285,7 @@ class _Kaiming(_Scaled):
     def __post_init__(self) -> None:
         if self.mode not in ("fan_in", "fan_out"):
             raise ValueError(f"kaiming: mode must be 'fan_in' or 'fan_out', got {self.mode!r}")
-        self._std(1, 1)
+        gain(self.nonlinearity, self.a)  # ValueError if there is none of this name
 
     def _std(self, fan_in: int, fan_out: int) -> float:
         return gain(self.nonlinearity, self.a) * _scale(1, fan_in if self.mode == "fan_in" else fan_out)
