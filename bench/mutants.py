@@ -718,8 +718,8 @@ def judge(
     tree, place = mutant.tree(), (PACKAGE / mutant.path, mutant.name, mutant.first)
     codes = codes_of(tree, *place)
     key = key_of(codes[0])
-    free = {name for f in live if key_of(f.__code__) == key for name in f.__code__.co_freevars}
-    if lost := free - set(codes[0].co_freevars) - {"__class__"}:
+    own = codes_of(ast.parse(place[0].read_text(encoding="utf-8")), *place)[0]
+    if lost := set(own.co_freevars) - set(codes[0].co_freevars) - {"__class__"}:
         codes = codes_of(keeping(tree, mutant, sorted(lost)), *place)
     chosen = sorted((len(reached), i, name, run) for i, (name, reached, run) in enumerate(subjects) if key in reached)[
         : None if only else JUDGES.get(mutant.room)
@@ -747,7 +747,8 @@ def judge(
             if compiled.same(key, first):
                 return "same code", "the machine code of every kernel that it is part of is what it was"
         except Exception as error:  # it cannot be compiled, which its first judge would find out
-            return "killed", f"compiling: {type(error).__name__}: {str(error).strip().splitlines()[0]}"[:160]
+            first_line = [*str(error).strip().splitlines(), ""][0]
+            return "killed", f"compiling: {type(error).__name__}: {first_line}"[:160]
     return _ask([(name, run) for _, _, name, run in chosen])
 
 
