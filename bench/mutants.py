@@ -66,7 +66,7 @@ FILES = {
 }
 #: Of the processor's time, for one kernel to be compiled, one test or all checks of one op, initializer, module or
 #: optimizer. What takes longer hangs, which is a failure.
-SECONDS = 6.0
+SECONDS = 10.0
 #: Of the wall clock: what is not judged by then has been stopped by others, and is judged again by the next run.
 PATIENCE = 900
 TESTS_FIRST = "gemm.py", "reduction.py"  # whose ops compile more than their tests do before the first failure
@@ -537,7 +537,7 @@ def _alike(target: Any, y: Any) -> Any:
 TESTS = PACKAGE.parent / "tests"
 
 
-def tests_of(mutant: Mutant) -> list[tuple[str, Callable[[], str]]]:
+def tests_of(mutant: Mutant, hint: str) -> list[tuple[str, Callable[[], str]]]:
     """The tests of a file of kernels (order, chain, accuracy, bounds), or of the ops' values and conventions."""
     if mutant.room == "kernels":
         name = "elementwise" if mutant.path.endswith("vector_math.py") else Path(mutant.path).stem
@@ -545,13 +545,13 @@ def tests_of(mutant: Mutant) -> list[tuple[str, Callable[[], str]]]:
         files = [TESTS / "kernels" / f"test_{n}.py" for n in (name, *others.get(name, ()), "fences")]
     else:
         files = [TESTS / "ops" / f"test_{name}.py" for name in ("values", "kinks", "fused")]
-    return [(file.name, functools.partial(_by_tests, file)) for file in files]
+    return [(file.name, functools.partial(_by_tests, file, hint)) for file in files]
 
 
-def _by_tests(file: Path) -> str:
+def _by_tests(file: Path, hint: str) -> str:
     hypothesis.settings.register_profile("judge", max_examples=10, database=None, deadline=None, derandomize=True)
     hypothesis.settings.load_profile("judge")
-    first = _First()
+    first = _First(hint)
     options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-m", "not intense"]
     options += [f"--rootdir={TESTS.parent}", f"--confcutdir={file.parent}"]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
@@ -562,12 +562,16 @@ def _by_tests(file: Path) -> str:
 
 
 class _First:
-    """A plugin that has float32 come first, and keeps the first failure."""
+    """A plugin that has the test that is hinted at come first, then float32, and keeps the first failure."""
 
     failed = ""
 
+    def __init__(self, hint: str) -> None:
+        self.hint = hint
+
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         items.sort(key=lambda item: "float64" in item.nodeid)  # one precision is compiled before the other
+        items.sort(key=lambda item: not self.hint.startswith(f"{item.path.name}: {item.nodeid.partition('::')[2]}:"))
 
     def pytest_runtest_setup(self, item: Any) -> None:
         within()
@@ -712,9 +716,9 @@ def _ours(x: Any) -> bool:
 
 
 def judge(
-    mutant: Mutant, subjects: Any, live: list[types.FunctionType], compiled: Compiled | None, only: str
+    mutant: Mutant, subjects: Any, live: list[types.FunctionType], compiled: Compiled | None, only: str, hint: str
 ) -> tuple[str, str]:
-    """(verdict, by what) in this process, which must be a fresh one."""
+    """(verdict, by what) in this process, which must be a fresh one; ``hint``: by what a fault like it was killed."""
     tree, place = mutant.tree(), (PACKAGE / mutant.path, mutant.name, mutant.first)
     codes = codes_of(tree, *place)
     key = key_of(codes[0])
@@ -726,7 +730,7 @@ def judge(
     ]
     first = subjects[chosen[0][1]][1] if chosen else set()
     if mutant.room in ("kernels", "rules") and not only:
-        tests = [(0, 0, *test) for test in tests_of(mutant)]
+        tests = [(0, 0, *test) for test in tests_of(mutant, hint)]
         chosen = tests + chosen if mutant.path.endswith(TESTS_FIRST) else chosen + tests
     if not chosen:
         return "unjudged", "nothing with checks of its own reaches it"
@@ -749,11 +753,11 @@ def judge(
         except Exception as error:  # it cannot be compiled, which its first judge would find out
             first_line = [*str(error).strip().splitlines(), ""][0]
             return "killed", f"compiling: {type(error).__name__}: {first_line}"[:160]
-    return _ask([(name, run) for _, _, name, run in chosen])
+    return _ask([(name, run) for _, _, name, run in chosen], hint)
 
 
-def _ask(chosen: list[tuple[str, Callable[[], str]]]) -> tuple[str, str]:
-    for name, run in chosen:
+def _ask(chosen: list[tuple[str, Callable[[], str]]], hint: str) -> tuple[str, str]:
+    for name, run in sorted(chosen, key=lambda item: not hint.startswith(f"{item[0]}:")):
         within()
         try:
             wrong = run()
@@ -798,7 +802,7 @@ def run_at_import(nothing: None) -> list[tuple[str, int, str]]:
     return sorted(imported())
 
 
-def judge_imported(mutant: Mutant, seed: int) -> tuple[str, str]:
+def judge_imported(mutant: Mutant, seed: int, hint: str) -> tuple[str, str]:
     """:func:`judge` for a function that is run when the package is imported."""
     globals()["SECONDS"] = 5 * SECONDS  # all is compiled anew
     file = str(PACKAGE / mutant.path)
@@ -811,7 +815,9 @@ def judge_imported(mutant: Mutant, seed: int) -> tuple[str, str]:
     changed = {k for k in gc.get_objects() if type(k) is kernel and any(f == file for f, _, _ in reach(k, apart=True))}
     kernel._file = lambda kernel, dtype: None if kernel in changed else own(kernel, dtype)
     asked = [(len(r), i, name, run) for i, (name, r, run) in enumerate(judges(mutant.room, seed)) if _in(file, r)]
-    return _ask([(name, run) for _, _, name, run in sorted(asked)[: JUDGES[mutant.room]]] + tests_of(mutant))
+    return _ask(
+        [(name, run) for _, _, name, run in sorted(asked)[: JUDGES[mutant.room]]] + tests_of(mutant, hint), hint
+    )
 
 
 def _in(file: str, reached: set[tuple[str, int, str]]) -> bool:
@@ -888,23 +894,23 @@ def run(todo: list[Mutant], file: Path, processes: int, seed: int, only: str) ->
     running: dict[int, tuple[Mutant, int]] = {}
     queue = list(reversed(todo))
     done, begin = 0, time.time()
+    hints = defaultdict[tuple[str, str], str](str)  # by what the last fault of a function was killed
     with file.open("a", encoding="utf-8") as out:
         while queue or running:
             while queue and len(running) < processes:
                 mutant = queue.pop()
-                if (
-                    (str(PACKAGE / mutant.path), mutant.first, mutant.name) in early
-                    and mutant.room in JUDGES
-                    and not only
-                ):
-                    child, pipe = start(judge_imported, mutant, seed)
+                place, hint = (str(PACKAGE / mutant.path), mutant.first, mutant.name), hints[mutant.path, mutant.name]
+                if place in early and mutant.room in JUDGES and not only:
+                    child, pipe = start(judge_imported, mutant, seed, hint)
                 else:
                     how = compiled if mutant.room == "kernels" else None
-                    child, pipe = start(judge, mutant, subjects[mutant.room], live, how, only)
+                    child, pipe = start(judge, mutant, subjects[mutant.room], live, how, only, hint)
                 running[pipe] = mutant, child
             for pipe in select.select(list(running), [], [])[0]:
                 mutant, child = running.pop(pipe)
                 (verdict, by), seconds = answer(child, pipe)
+                if verdict == "killed":
+                    hints[mutant.path, mutant.name] = by
                 record = {**mutant._asdict(), "key": mutant.key, "verdict": verdict, "by": by, "seconds": seconds}
                 del record["tree"]
                 out.write(json.dumps(record, ensure_ascii=False) + "\n")

@@ -116,8 +116,7 @@ def _tile(vectors: int, share: int = 1, heights: Iterable[int] = range(1, TALL +
             def constant(value: int) -> Any:
                 return ir.Constant(i64, value)
 
-            def spread(value: float) -> Any:
-                return Term(builder, ir.Constant(vector, ir.Undefined)).like(value).value
+            zeros = ir.Constant(vector, [0.0] * lanes)
 
             # The last vector may be cut by the edge; of long rows, any; of a whole panel, none.
             cut = () if packed else range(vectors) if vectors > 2 else (vectors - 1,)
@@ -126,9 +125,9 @@ def _tile(vectors: int, share: int = 1, heights: Iterable[int] = range(1, TALL +
             def place(pointer: Any, v: int) -> Any:
                 return builder.bitcast(at(pointer, constant(v * lanes)), vector.as_pointer())
 
-            def read(pointer: Any, v: int, fill: float) -> Any:
+            def read(pointer: Any, v: int) -> Any:
                 if v in edges:
-                    return masked_load(builder, place(pointer, v), edges[v], spread(fill))
+                    return masked_load(builder, place(pointer, v), edges[v], zeros)
                 return builder.load(place(pointer, v), align=align)
 
             def either(condition: Any, yes: Callable[[], list[Any]], no: list[Any]) -> list[Any]:
@@ -156,9 +155,7 @@ def _tile(vectors: int, share: int = 1, heights: Iterable[int] = range(1, TALL +
             firsts, steps = leaders(c, c_row)
             c_rows = [at(firsts[r // 3], *steps[r % 3]) for r in range(rows)]
             cells = [(r, v) for r in range(rows) for v in range(vectors)]
-            start = either(
-                builder.not_(fresh), lambda: [read(c_rows[r], v, 0.0) for r, v in cells], [spread(0.0)] * len(cells)
-            )
+            start = either(builder.not_(fresh), lambda: [read(c_rows[r], v) for r, v in cells], [zeros] * len(cells))
 
             firsts, steps = leaders(a, a_row)
             if packed:
@@ -173,7 +170,7 @@ def _tile(vectors: int, share: int = 1, heights: Iterable[int] = range(1, TALL +
                 inside = [builder.phi(value.type) for value in state]
                 k, b_at, a_at, sums = inside[0], inside[1], inside[2 : -len(cells)], inside[-len(cells) :]
                 for _ in range(times):
-                    row_of_b = [Term(builder, read(b_at, v, 0.0)) for v in range(vectors)]
+                    row_of_b = [Term(builder, read(b_at, v)) for v in range(vectors)]
                     for r in range(rows):
                         pointer = at(a_at[r // 3], *steps[r % 3])
                         one = row_of_b[0].like(Term(builder, builder.load(pointer)))
@@ -197,7 +194,7 @@ def _tile(vectors: int, share: int = 1, heights: Iterable[int] = range(1, TALL +
             finals = state[-len(cells) :]
 
             def plus_bias() -> list[Any]:
-                biases = [read(bias, v, 0.0) for v in range(vectors)]
+                biases = [read(bias, v) for v in range(vectors)]
                 return [builder.fadd(final, biases[v]) for (_, v), final in zip(cells, finals, strict=True)]
 
             results = either(biased, plus_bias, finals)

@@ -151,6 +151,16 @@ def test_the_linear_rule_is_that_of_its_products(dtype, rng):
         assert same(gemm.linear_vjp((1,))(g, x, None)[0], dw)
 
 
+def test_the_linear_rule_hands_over_arrays_alone(monkeypatch):
+    """A kernel reads its operands' memory, whatever they are."""
+    seen = []
+    monkeypatch.setattr(gemm, "_linear_vjp", {np.dtype(float): lambda *operands: seen.append(operands)})
+    g, x, w = np.ones((6, 3)), np.ones((6, 5)), np.ones((3, 5))
+    for positions, known in (((0,), (g, None, w)), ((1, 2), (g, x, None)), ((2,), (g, None, None))):
+        gemm.linear_vjp(positions)(*known)
+    assert [[type(operand) for operand in operands] for operands in seen] == [[np.ndarray] * 6 + [bool] * 3] * 3
+
+
 def test_from_where_on_products_work_in_blocks(monkeypatch):
     """From 2^22 multiplications on, where there are rows enough for a panel to be used often, and several columns."""
     seen = []
