@@ -8,6 +8,7 @@ from hypothesis import Phase
 
 import minigrad as mg
 from minigrad.kernels import jit
+from minigrad.ops.broadcast import restore
 
 from .ops import laws
 
@@ -46,6 +47,10 @@ def writes_where_it_may(g, b):
     return out
 
 
+def at_top(x, y):
+    return mg.where(mg.eq(x, y), 1.0, 0.0)
+
+
 # name: (op, argument, wrong rule, the law that must notice, and perhaps the rule's kernel)
 RULES = {
     "dropped transpose": ("matmul", "a", lambda g, b: mg.matmul(g, b), "first"),
@@ -73,6 +78,19 @@ RULES = {
     "lost dtype": ("square", "x", lambda g, x: 2 * g * mg.astype(x, "float32"), "first"),
     "accumulated with =": ("index_add", "x", lambda g, indices, axis: 2 * mg.take(g, indices, axis), "first"),
     "zero": ("exp", "x", lambda g, y: 0 * g * y, "first"),
+    "all of the ties": (
+        "max", "x", lambda g, x, y, axis, x_shape: at_top(x, restore(y, x_shape, axis)) * restore(g, x_shape, axis),
+        "together",
+    ),
+    "a quotient by a factor": (
+        "prod", "x", lambda g, x, y, axis, x_shape: restore(g, x_shape, axis) * restore(y, x_shape, axis) / x, "finite",
+    ),
+    "NaN at the zero vector": (
+        "norm", "x", lambda g, x, y, axis, x_shape: restore(g, x_shape, axis) * x / restore(y, x_shape, axis), "finite",
+    ),
+    "NaN at 0 to the 0": ("pow", "x", lambda g, x, p: g * p * mg.pow(x, p - 1), "finite"),
+    "NaN at a kink": ("abs", "x", lambda g, x: g * x / abs(x), "kinks"),
+    "an overflow divided by itself": ("softplus", "x", lambda g, x: g * mg.exp(x) / (1 + mg.exp(x)), "finite"),
     "kernel that is no formula": (
         "sin", "x", lambda g, x: g * mg.cos(x), "kernels", lambda g, x: g * np.cos(x) * 1.0001,
     ),

@@ -208,7 +208,7 @@ def kinks(s: Sample) -> None:
         claim, others = (np.array([np.sum([n[k] for k in some], 0) for n in found]) for found in ([at], near))
         low, high = others.min(axis=0), others.max(axis=0)
         slack = 1e-3 * (1 + np.abs(others).max(axis=0))
-        off = (claim[0] < low - slack) | (claim[0] > high + slack)
+        off = ~((claim[0] >= low - slack) & (claim[0] <= high + slack))
         nearby = f"{low[off][:1]} to {high[off][:1]}"
         need(not np.any(off), f"{what} is {claim[0][off][:1]} at a kink or tie, but nearby it is {nearby}")
 
@@ -482,6 +482,50 @@ def first(s: Sample) -> None:
     need(np.abs(left - right) <= 64 * EPS * (scale + 1), f"⟨ȳ, J v⟩ = {left}, but ⟨Jᵀ ȳ, v⟩ = {right}")
 
 
+def together(s: Sample) -> None:
+    """Where elements are equal and move together, the gradient agrees with differences, if there is no kink."""
+    s = tied(s.as_dtype(F64), inside=0.1)
+    if not s.active:
+        return
+    rng, g = s.rng(), s.cotangent()
+    still = {kink for i in s.active for kink in s.domains[i].kinks}
+    values = sorted({v for i in s.active for v in s.args[i].flat})
+    speeds = {v: 0.0 if v in still else rng.choice([-1, 1]) * rng.uniform(0.5, 1) for v in values}
+    ways = {i: np.reshape([speeds[v] for v in s.args[i].flat], s.args[i].shape) for i in s.active}
+    f, h = _along(s, ways), 1e-6
+    before, at, after = (np.sum(g * f(t)) for t in (-h, 0.0, h))
+    if np.abs(after - 2 * at + before) <= 100 * h**2 * (1 + np.abs(at)):  # at a kink of its own it is of order h
+        pulled = zip(s.active, pull(s, g), strict=True)
+        claim = np.asarray(sum(np.sum(gradient * ways[i]) for i, gradient in pulled))
+        what = "the derivative as equal elements move together, of ⟨ȳ, {}⟩,"
+        _agree(claim, lambda t: np.sum(g * f(t)), s, what, s.op.output)
+
+
+#: Where what overflows or vanishes on the way is divided or multiplied.
+EDGES = (1.0, 30.0, 1e3, 1e-30)
+
+
+def finite(s: Sample) -> None:
+    """No gradient is NaN where the operands and the value are finite: at 0, at equal, huge and tiny numbers.
+
+    Beside 0 they have a sign that the domain has.
+    """
+    s, rng = s.as_dtype(F64), s.rng()
+    some, args = (0.0, *rng.choice(EDGES, 2))[slice(*((0, 1), (1, 2), (0, 3))[rng.integers(3)])], list(s.args)
+    for i, (a, domain) in enumerate(zip(s.args, s.domains, strict=True)):
+        if is_float(a):
+            signs = [sign for sign in (1, -1) if sign * domain.high > 0 or sign * domain.low > 0]
+            args[i] = np.asarray(rng.choice(some, a.shape) * rng.choice(signs, a.shape), a.dtype)
+    s = s.with_args(args)
+    with np.errstate(all="ignore"):
+        if s.active and np.all(np.isfinite(s.value())):
+            for i, gradient in zip(s.active, pull(s, s.cotangent()), strict=True):
+                need(
+                    not np.any(np.isnan(gradient)),
+                    f"the gradient of {s.names[i]} is NaN, where {s.op.output} is finite",
+                )
+
+
 def _agree(claim: Array, f: Callable[[float], Array], s: Sample, what: str, name: str) -> None:
     """``claim`` is f'(0), to within ten times the error that differences know of themselves."""
     noise = EPS * float(sum(np.abs(a).sum() for a in s.args if is_float(a)))  # an ulp for each term that may cancel
@@ -726,6 +770,8 @@ LAWS = MappingProxyType[str, Law](
         "specials": Law(specials, (1, 3, 10, 19), (F32, F64), unless=_no_kernel),
         "ties": Law(ties, (0, 1, 2, 3, 18), unless=_no_kernel),
         "kinks": Law(kinks, (1, 5, 18), MIXED, unless=_no_kinks),
+        "together": Law(together, SMALL, MIXED, unless=_not_differentiable),
+        "finite": Law(finite, SMALL, DOUBLE, share=0.5, unless=_not_differentiable),
         "compiled": Law(compiled, share=0.1, unless=_kernels_are_off),
         "dtypes": Law(dtypes, share=0.5, unless=_writing),
         "integers": Law(integers, dtypes=(F32, F64), unless=_writing),

@@ -58,7 +58,7 @@ def test_a_users_op_passes_with_every_law_that_there_is():
 def test_a_counterexample_that_a_person_can_read():
     report = testing.check_op(declare(b=lambda g, y, s: g * y * s))
     assert not report
-    assert {p.name for p in report.properties if p.verdict == "fail"} == {"first", "second"}
+    assert {p.name for p in report.properties if p.verdict == "fail"} == {"first", "second", "together"}
     lines = next(p.detail for p in report.properties if p.name == "first").splitlines()
     assert re.fullmatch(r"the derivative by b of y is \S+ by the rule, \S+ ± \S+ by differences", lines[0])
     assert lines[1] == "tested_glu(a, b), where"
@@ -79,7 +79,7 @@ def test_the_same_seed_gives_the_same_report():
     one, two = (str(testing.check_op(wrong, seed=3)) for _ in range(2))
     assert one == two
     names = [p.name for p in properties(wrong, seed=3, shrink=False) if p.verdict == "fail"]
-    assert names == ["first", "second"]
+    assert names == ["first", "second", "together"]
 
 
 def test_an_op_of_the_package_by_name():

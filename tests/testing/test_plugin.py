@@ -76,7 +76,7 @@ def test_a_right_op_passes(run):
 
 def test_each_property_of_a_wrong_op_fails_with_its_counterexample(run):
     result = run(WRONG + TESTS)
-    assert result.parseoutcomes()["failed"] == 3
+    assert result.parseoutcomes()["failed"] == 4
     result.stdout.fnmatch_lines(
         [
             "*test_fixture*",
