@@ -315,6 +315,38 @@ def div(a: Term, b: Term) -> Term:
     return a / b
 
 
+@jit.kernel("Td*", ints=1)
+def _widened(x: Any, out: Any, n: Any) -> None:
+    for i in range(n):
+        out[i] = x[i]
+
+
+def widened(x: Array, dtype: Any) -> Array:
+    """An array of floats in float64, where that is ``dtype`` and wider than theirs; else ValueError."""
+    if x.itemsize != 4 or np.dtype(dtype) != np.float64:
+        raise ValueError("other conversions are NumPy's")
+    out = np.empty(x.shape, np.float64)
+    _widened[x.dtype](x.ravel(), out, x.size)
+    return out
+
+
+@jit.kernel("T*T", ints=2)
+def _put_from(out: Any, x: Any, start: Any, n: Any) -> None:
+    """out[start : start + n] = x."""
+    for i in range(0, n, width(x)):
+        store(out, start + i, start + n, load(x, i, n))
+
+
+def stack(*xs: Array, axis: int = 0) -> Array:
+    """Arrays of one shape and dtype along a new first axis; ValueError for another one, or for other shapes."""
+    if axis != 0 or any(x.shape != xs[0].shape for x in xs):
+        raise ValueError("need one shape, and axis 0")
+    out = np.empty((len(xs), *xs[0].shape), xs[0].dtype)
+    for i, x in enumerate(xs):
+        _put_from[x.dtype](out, x.ravel(), i * x.size, x.size)
+    return out
+
+
 @mapped
 def neg(x: Term) -> Term:
     """-x."""

@@ -95,6 +95,11 @@ def _square_term(i: Any, end: Any, p: Any, q: Any) -> Any:
     return _multiply(d, d)
 
 
+@function
+def _scaled_square_term(i: Any, end: Any, p: Any, m: Any) -> Any:
+    return _scaled_square(load16(p, i, end), m)
+
+
 @formula
 def _exp_less(x: Term, m: Term) -> Term:
     return exp(x - m)
@@ -198,6 +203,7 @@ _row_product, _column_product = _tree(_factor, _multiply, _product_of_lanes, 1.0
 row_exp_sum = _tree(_exp_term, _add, _sum_lanes, 0.0)
 row_square_distance = _tree(_square_term, _add, _sum_lanes, 0.0)
 row_dot = _tree(_product_term, _add, _sum_lanes, 0.0)
+_row_scaled_squares = _tree(_scaled_square_term, _add, _sum_lanes, 0.0)
 
 
 @kernel("TT*", ints=3)
@@ -346,10 +352,52 @@ def _log_softmax_vjp(g: Any, y: Any, out: Any, rows: Any, n: Any) -> None:
 
 def logsumexp(x: Array, axis: int) -> Array:
     """log(sum(exp(x))) over one axis, which is removed: -inf where all are, NaN where any is."""
+    return _removed(_logsumexp, x, axis)
+
+
+def _removed(kernel: Any, x: Array, axis: int) -> Array:
     x = np.moveaxis(x, axis, -1)
     out = np.empty(x.shape[:-1], x.dtype)
-    _logsumexp[x.dtype](x.ravel(), out, out.size, x.shape[-1])
+    kernel[x.dtype](x.ravel(), out, out.size, x.shape[-1])
     return out
+
+
+@formula
+def _scaled_square(x: Term, m: Term) -> Term:
+    return (x / m) * (x / m)
+
+
+@formula
+def _larger_size(a: Term, b: Term) -> Term:
+    return _larger(a, abs(b))
+
+
+@formula
+def _unit(m: Term) -> Term:
+    return where((m > 0.0) & (m < math.inf), m, 1.0)
+
+
+@formula
+def _length(m: Term, total: Term) -> Term:
+    return m * total.call("sqrt")
+
+
+@kernel("TT*", ints=2)
+def _norm(x: Any, out: Any, rows: Any, n: Any) -> None:
+    """out[i] = m sqrt(sum((x[i] / m)^2)), x (rows, n), m the largest size in the row, or 1 if it is 0 or infinite."""
+    stack = scratch(x, DEPTH)
+    for row in range(rows):
+        p = offset(x, row * n)
+        sizes = load16(p, 0, 0)
+        for i in range(0, n, LANES):
+            sizes = _larger_size(sizes, load16(p, i, n))
+        m = _unit(_largest_lane(sizes))
+        out[row] = _length(m, _row_scaled_squares(n, stack, p, m))
+
+
+def norm(x: Array, axis: int) -> Array:
+    """sqrt(sum(x x)) over one axis, which is removed: scaled, so that no square overflows or vanishes."""
+    return _removed(_norm, x, axis)
 
 
 def _by_rows(kernel: Any, axis: int, *arrays: Array) -> Array:

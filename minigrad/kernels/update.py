@@ -11,6 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from minigrad.kernels.elementwise import number
 from minigrad.kernels.jit import kernel
 from minigrad.kernels.simd import Term, formula, load, spread, store, width
 
@@ -140,6 +141,25 @@ def put(h: Array, value: Array, i: int) -> None:
         _put[h.dtype](h, value, i % h.size)
     else:
         h[i] = value.reshape(())
+
+
+@kernel("T*dd", ints=1)
+def _shorten(g: Any, norm: Any, limit: Any, n: Any) -> None:
+    if limit[0] < norm[0] and norm[0] < math.inf:
+        scale = limit[0] / norm[0]
+        for i in range(0, n, width(g)):
+            x = load(g, i, n)
+            store(g, i, n, _times(spread(scale, x), x))
+
+
+def shorten(g: Array, norm: Array, limit: float) -> None:
+    """g = (limit / norm) g if limit < norm < inf, the quotient rounded to g's dtype; ``norm`` float64, one element."""
+    if norm.size != 1 or norm.dtype.char != "d":
+        raise ValueError(f"norm must be one float64 number, got {norm.size} of {norm.dtype}")
+    flat = g.ravel()  # a view where contiguous
+    _shorten[g.dtype](flat, norm, number(limit, norm.dtype), g.size)
+    if not g.flags.c_contiguous:
+        g[...] = flat.reshape(g.shape)
 
 
 def _holds(h: Array, numbers: int) -> bool:

@@ -374,7 +374,7 @@ def ge(a, b):
     return np.greater_equal(a, b)
 
 
-@op("y = x as dtype", method=True, x=ANY, cases=[(((3, 4),), {"dtype": "float64"})])
+@op("y = x as dtype", method=True, native=elementwise.widened, x=ANY, cases=[(((3, 4),), {"dtype": "float64"})])
 def astype(x, /, dtype):
     """A copy in another dtype; the gradient comes back in the old one. Integers have no gradient: detach() first."""
     return np.array(x, dtype)

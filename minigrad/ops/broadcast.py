@@ -39,7 +39,7 @@ def behind(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     """The reduced axes as one last axis, in C order."""
     rest = [i for i in range(x.ndim) if i not in axes]
     moved = np.transpose(x, (*rest, *axes))
-    return np.ascontiguousarray(moved).reshape(*moved.shape[: len(rest)], math.prod(moved.shape[len(rest) :]))
+    return moved.reshape(*moved.shape[: len(rest)], math.prod(moved.shape[len(rest) :]))
 
 
 def reducing(kernel: Any) -> Any:

@@ -233,7 +233,7 @@ def _(g, y, axis):
     return g - exp(y) * sum(g, axis, True)
 
 
-@op("y = √ Σ x²", shapes="free", method=True, x=ANY, cases=AXES)
+@op("y = √ Σ x²", shapes="free", method=True, kernel=_single(kernels.norm), x=ANY, cases=AXES)
 def norm(x, axis=None, keepdims=False):
     """Euclidean norm over ``axis``, scaled so that squares do not overflow; its derivative at the zero vector is 0."""
     x = floating(x)

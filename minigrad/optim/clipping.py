@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from minigrad.engine.op import op
-from minigrad.engine.shapes import reals
 from minigrad.engine.tensor import Tensor
+from minigrad.kernels import update as kernels
 from minigrad.ops.arithmetic import astype
 from minigrad.ops.reduction import norm
 from minigrad.ops.shape import stack
@@ -20,14 +20,16 @@ from minigrad.ops.shape import stack
     shapes="free",
     differentiable=False,
     writes=("g",),
-    norm=reals(0.1, 2),
-    cases=[(((3, 4), ()), {"limit": 0.5})],
+    kernel=kernels.shorten,
+    cases=[(((3, 4),), {"norm": np.array(norm), "limit": 0.5}) for norm in (0.3, 2.0, np.inf)],
 )
-def shorten(g: Any, norm: Any, /, limit: float) -> Any:
-    """Scale g, part of something of length ``norm``, so that the whole has length ``limit``; shorter ones are left."""
+def shorten(g: Any, norm: Any = None, limit: float = 1.0) -> None:
+    """Scale g, part of something of length ``norm`` (float64, one element), so that the whole has length ``limit``.
+
+    What is shorter is left.
+    """
     if limit < norm < np.inf:
-        np.multiply(g, limit / norm, out=g, casting="same_kind")
-    return g
+        g *= g.dtype.type(limit / norm)
 
 
 def clip_grad_norm(params: Iterable[Tensor], max_norm: float, error_if_nonfinite: bool = False) -> Tensor:
@@ -49,9 +51,9 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float, error_if_nonfinite
     gradients = [p.grad for p in params if p.grad is not None]
     if not gradients:
         return Tensor(np.zeros(()))
-    total: Tensor = norm(stack([norm(astype(g, "float64")) for g in gradients]))
+    total: Tensor = norm(stack([norm(g if g.dtype == np.float64 else astype(g, "float64")) for g in gradients]))
     if error_if_nonfinite and not np.isfinite(total.data):
         raise RuntimeError(f"clip_grad_norm: the norm of the gradients is {total.item()}")
     for g in gradients:
-        shorten(g, total, float(max_norm))
+        shorten(g, total._data, float(max_norm))
     return total

@@ -26,10 +26,9 @@ from minigrad.ops import update
     kernel=kernels.put,
     cases=[(((3,), ()), {"i": 1})],
 )
-def put(h: Any, value: Any, /, i: int) -> Any:
+def put(h: Any, value: Any, /, i: int) -> None:
     """Write one element of a vector."""
     h[i] = value
-    return h
 
 
 @op(
@@ -40,11 +39,10 @@ def put(h: Any, value: Any, /, i: int) -> Any:
     kernel=kernels.advance,
     cases=[(((8,),), {})],
 )
-def advance(h: Any) -> Any:
+def advance(h: Any) -> None:
     """Begin a step of Adam: its running powers, h[6:8], are multiplied by their bases, h[1:3]."""
     h[6] *= h[1]
     h[7] *= h[2]
-    return h
 
 
 class _Hyper:

@@ -344,3 +344,22 @@ def test_formulas_become_kernels(dtype, rng, monkeypatch):
     pairs = ew._pairwise(lambda a, b: a * b - a)
     assert same(pairs(a, b[:1]), a * b[:1] - a)
     assert (pairs.kernel.codes, pairs.kernel.ints, pairs.kernel.writes) == ("MMM", 0, (False, False, True))
+
+
+def test_wider_floats(rng):
+    x = np.array([0.1, -0.0, 1e-45, 3e38, np.inf, -np.inf, np.nan, *rng.standard_normal(40)], np.float32)
+    for array in (x, x[::-1], x[:40].reshape(5, 8).T):
+        assert same(ew.widened(array, "float64"), array.astype(np.float64))
+    for array, other in ((x, "float32"), (x.astype(np.float64), "float64")):
+        with pytest.raises(ValueError, match="are NumPy's"):
+            ew.widened(array, other)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (40,), (4, 5)])
+def test_stack(shape, dtype, rng):
+    xs = [rng.standard_normal(shape).astype(dtype) for _ in range(5)]
+    assert same(ew.stack(*xs), np.stack(xs))
+    assert same(ew.stack(*[x.T for x in xs]), np.stack([x.T for x in xs]))
+    for some, axis in ((xs, -1), (xs, 1), ((xs[0], np.zeros(7, dtype)), 0)):
+        with pytest.raises(ValueError, match="need one shape, and axis 0"):
+            ew.stack(*some, axis=axis)

@@ -71,7 +71,7 @@ def test_reductions(shape, dtype, fence, rng):
     for f in (rd.sum, rd.prod):
         for axes in ((0,), (1,)):
             assert f(p, axes).tobytes() == f(x, axes).tobytes()
-    for f in (rd.logsumexp, rd.softmax, rd.log_softmax):
+    for f in (rd.logsumexp, rd.norm, rd.softmax, rd.log_softmax):
         assert f(p, 1).tobytes() == f(x, 1).tobytes()
     for f in (rd.softmax_vjp, rd.log_softmax_vjp):
         assert f(q, p, 1).tobytes() == f(g, x, 1).tobytes()
@@ -96,6 +96,13 @@ def test_elements(n, dtype, fence, rng):
     for f in (ew.exp, ew.tanh, ew.erf, ew.neg):
         assert f(fence(x)).tobytes() == f(x).tobytes()
     assert ew.add(fence(x), fence(y)).tobytes() == (x + y).tobytes()
+    if dtype == np.float32:
+        assert ew.widened(fence(x), "float64").tobytes() == x.astype(float).tobytes()
+    assert ew.stack(*map(fence, (x, y, z))).tobytes() == np.stack([x, y, z]).tobytes()
+    free, bound = x.copy(), fence(x)
+    for p in (free, bound):
+        update.shorten(p, np.array(2.0), 0.3)
+    assert free.tobytes() == bound.tobytes() != x.tobytes()
     table = rng.standard_normal((3, n)).astype(dtype)
     assert ew.mul(fence(table), fence(x)).tobytes() == (table * x).tobytes()
     h = np.array([0.1, 0.9, 0.99, 1e-8, 0.01, 0, 0.9, 0.99])

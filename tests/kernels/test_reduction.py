@@ -116,6 +116,21 @@ def test_logsumexp_at_infinity(dtype):
     assert np.isneginf(rd.logsumexp(np.zeros((2, 0), dtype), 1)).all()
 
 
+@pytest.mark.parametrize("n", [0, 1, 3, 16, 17, 1025, 3000])
+def test_norms_are_scaled_by_the_largest_size(n, dtype, rng):
+    x = rng.standard_normal((4, n)).astype(dtype) * dtype.type(10.0) ** rng.choice([-30, 0, 30], (4, 1)).astype(dtype)
+    x[3] = 0
+    top = np.abs(x).max(1, keepdims=True, initial=0)
+    top[top == 0] = 1
+    want = [m * np.sqrt(tree(row * row)) for m, row in zip(top[:, 0], x / top, strict=True)]
+    assert same(rd.norm(x, 1), np.array(want, dtype))
+    assert same(rd.norm(x.T, 0), rd.norm(x, 1))
+    if n:
+        for bad, size in ((np.nan, np.nan), (-np.inf, np.inf), (np.inf, np.inf)):
+            x[:, n // 2] = bad
+            assert same(rd.norm(x, 1), np.full(4, size, dtype))
+
+
 def test_softmax_is_shift_invariant_on_integers(dtype, rng):
     x = rng.integers(-9, 9, (8, 21)).astype(dtype)
     assert same(rd.softmax(x, 1), rd.softmax(x + dtype.type(64), 1))

@@ -22,6 +22,21 @@ def test_sgd(order, decay, dtype, rng):
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
+def test_shorten(order, dtype, rng):
+    (g,) = state(rng, dtype, 1, order)
+    for norm, factor in ((0.7, 0.3 / 0.7), (0.3, 1), (0.1, 1), (np.inf, 1), (np.nan, 1)):
+        want, view = dtype.type(factor) * g, g[:, ::-1].copy(order)[:, ::-1]
+        for p in (g.copy(order), view):
+            assert update.shorten(p, np.array(norm), 0.3) is None
+            assert same(p, want)
+    before = g.copy()
+    for norm in (np.zeros(2), np.float32(2).reshape(()), np.array(2)):
+        with pytest.raises(ValueError, match="must be one float64 number"):
+            update.shorten(g, norm, 0.3)
+    assert same(g, before)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("nesterov", [0.0, 1.0])
 @pytest.mark.parametrize("dampening", [0.0, 0.25])
 def test_momentum(order, nesterov, dampening, dtype, rng):

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import optim
+from minigrad import nn, optim
+from minigrad.kernels import jit
 
 
 def with_gradients(*arrays):
@@ -56,3 +57,30 @@ def test_not_finite(bad):
 def test_bad_bounds(bound):
     with pytest.raises(ValueError, match="max_norm must not be negative"):
         optim.clip_grad_norm([], bound)
+
+
+@pytest.mark.skipif(not jit.AVAILABLE, reason="kernels are off")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_step_that_clips_needs_no_python_and_keeps_the_bits(dtype):
+    rng = np.random.default_rng(0)
+    x, y = mg.tensor(rng.standard_normal((6, 5)), dtype=dtype), rng.integers(0, 3, 6)
+    parameters, norms = [], []
+    for compiled in (False, True):
+        net = nn.Sequential(nn.Linear(5, 4, dtype=dtype), nn.Tanh(), nn.Linear(4, 3, dtype=dtype)).initialize(seed=0)
+        opt = optim.Adam(net.parameters(), lr=0.1)
+
+        def step(x, y, net=net, opt=opt):
+            loss = mg.cross_entropy(net(x), y)
+            opt.zero_grad()
+            loss.backward()
+            norm = optim.clip_grad_norm(net.parameters(), 0.2)
+            opt.step()
+            return norm
+
+        step = mg.compile(step) if compiled else step
+        norms.append([step(x, y).item() for _ in range(30)])
+        parameters.append([p.data.tobytes() for p in net.parameters()])
+    assert norms[0] == norms[1]
+    assert min(norms[0]) < 0.2 < max(norms[0]), "one of the two ways is not taken"
+    assert parameters[0] == parameters[1]
+    assert [c.op.name for c in step.program.calls if c.launches is None and not c.view] == []
