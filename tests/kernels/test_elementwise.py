@@ -359,6 +359,7 @@ def test_wider_floats(rng):
 def test_stack(shape, dtype, rng):
     xs = [rng.standard_normal(shape).astype(dtype) for _ in range(5)]
     assert same(ew.stack(*xs), np.stack(xs))
+    assert same(ew.stack(xs[0]), np.stack(xs[:1]))
     assert same(ew.stack(*[x.T for x in xs]), np.stack([x.T for x in xs]))
     for some, axis in ((xs, -1), (xs, 1), ((xs[0], np.zeros(7, dtype)), 0)):
         with pytest.raises(ValueError, match="need one shape, and axis 0"):
