@@ -36,7 +36,8 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float, error_if_nonfinite
     """Scale the gradients of ``params`` so that their norm, taken together, is at most ``max_norm``.
 
     Returns the norm as it was, a float64 tensor of shape (). It is computed in float64 and scaled, so that it does not
-    overflow. Within the bound, and where the norm is not finite, no gradient is touched. (Pascanu et al. 2013, alg. 1.)
+    overflow; gradients are multiplied by max_norm / norm in their own dtype. Within the bound, and where the norm is
+    not finite, no gradient is touched. (Pascanu et al. 2013, alg. 1.)
 
     Raises ValueError for a max_norm that is negative or NaN; RuntimeError for a norm that is not finite, if asked.
 
