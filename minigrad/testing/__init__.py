@@ -17,7 +17,7 @@ counterexample) or does not apply (and why). ``check_op`` needs Hypothesis.
 ...     return a * g  # the square is forgotten
 >>> report = check_op(doc_square_times)
 >>> [p.name for p in report.properties if p.verdict == "fail"]
-['first', 'second']
+['first', 'second', 'together']
 >>> print(next(p.detail for p in report.properties if p.verdict == "fail"))
 the derivative by b of y is 0.5 by the rule, 0.25 ± 7e-14 by differences
 doc_square_times(a, b), where
