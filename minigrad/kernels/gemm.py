@@ -42,6 +42,7 @@ from minigrad.kernels.simd import (
     parts,
     scratch,
     store,
+    turned,
     width,
 )
 
@@ -229,45 +230,6 @@ def _row_addresses(builder: Any, p: Any, row: Any, count: Any, lanes: int) -> li
     return found
 
 
-def _turned(builder: Any, kind: Any, addresses: list[Any]) -> list[Any]:
-    """``_STRIDE`` columns of the rows at ``addresses``, one for each lane of a vector: a transposition in registers.
-
-    A row's pieces of 16 bytes are read one after the other, because rows may evict each other from the cache.
-    """
-    chunk = 2 if isinstance(kind, ir.DoubleType) else 4
-    lanes = VECTOR_BYTES // 16 * chunk
-    piece, i32, i64, align = ir.VectorType(kind, chunk), ir.IntType(32), ir.IntType(64), 16 // chunk
-
-    def shuffle(x: Any, y: Any, places: list[int]) -> Any:
-        return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(i32, len(places)), places))
-
-    def pair(x: Any, y: Any, size: int, side: int) -> Any:
-        """``size`` elements of x, then of y, and so on, from ``side`` on in each 16 bytes: one instruction."""
-        starts = range(side, side + chunk // 2, size)
-        inside = [start + i + other for start in starts for other in (0, lanes) for i in range(size)]
-        return shuffle(x, y, [start + i for start in range(0, lanes, chunk) for i in inside])
-
-    def joined(pieces: Any) -> Any:
-        while len(pieces) > 1:
-            size = 2 * pieces[0].type.count
-            pieces = [shuffle(x, y, list(range(size))) for x, y in zip(pieces[::2], pieces[1::2], strict=True)]
-        return pieces[0]
-
-    read = []
-    for address in addresses:
-        places = [builder.gep(address, [ir.Constant(i64, start)]) for start in range(0, _STRIDE, chunk)]
-        read.append([builder.load(builder.bitcast(place, piece.as_pointer()), align=align) for place in places])
-    columns = []
-    for pieces in zip(*read, strict=True):
-        rows = [joined(pieces[i::chunk]) for i in range(chunk)]  # 16 bytes each of the rows that are i modulo chunk
-        if chunk == 4:
-            rows = [pair(rows[i], rows[i + 1], 1, side) for i in (0, 2) for side in (0, 2)]
-            rows = [rows[0], rows[2], rows[1], rows[3]]
-        rows = [pair(rows[i], rows[i + 1], chunk // 2, side) for i in range(0, chunk, 2) for side in (0, chunk // 2)]
-        columns += rows
-    return columns
-
-
 @intrinsic
 def _turn(typingctx: Any, b: Any, b_col: Any, cols: Any, panel: Any, row: Any) -> Any:
     """panel[k * row + j] = b[k + j * b_col], k < ``_STRIDE``, the j < ``cols`` of one vector (others: any)."""
@@ -276,7 +238,7 @@ def _turn(typingctx: Any, b: Any, b_col: Any, cols: Any, panel: Any, row: Any) -
         b, b_col, cols, panel, row = args
         kind = sig.args[0].dtype
         addresses = _row_addresses(builder, b, b_col, cols, native(kind))
-        for k, value in enumerate(_turned(builder, context.get_value_type(kind), addresses)):
+        for k, value in enumerate(turned(builder, context.get_value_type(kind), addresses, _STRIDE)):
             place = builder.gep(panel, [builder.mul(row, ir.Constant(ir.IntType(64), k))])
             builder.store(value, builder.bitcast(place, value.type.as_pointer()), align=align)
         return context.get_dummy_value()
@@ -308,7 +270,7 @@ def _dots(groups: int) -> Any:
                 return [builder.gep(top, [step]) for top in shared for step in steps]
 
             def several(addresses: list[Any]) -> list[Any]:
-                return _turned(builder, kind, addresses)
+                return turned(builder, kind, addresses, _STRIDE)
 
             def one(addresses: list[Any]) -> list[Any]:
                 column = ir.Constant(vector, ir.Undefined)

@@ -13,7 +13,7 @@ Nothing here knows a fast-math flag: what is written is what is computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -220,30 +220,72 @@ def where(mask: Term, a: Any, b: Any) -> Term:
     return Term(mask.builder, mask.builder.select(mask.value, shape.like(a).value, shape.like(b).value))
 
 
-def lookup(table: tuple[float, ...], index: Term, double: bool = True) -> Term:
-    """Entries of a constant table, as float64 or float32; a table of 32 float32 is two registers of AVX-512."""
+def turned(builder: Any, kind: Any, addresses: list[Any], count: int) -> list[Any]:
+    """The first ``count`` columns of the rows at ``addresses``, a row for each lane: a transposition in registers.
+
+    A row's pieces of 16 bytes are read one after the other, because rows may evict each other from the cache.
+    """
+    chunk = 2 if isinstance(kind, ir.DoubleType) else 4
+    lanes, piece, align = len(addresses), ir.VectorType(kind, chunk), 16 // chunk
+
+    def shuffle(x: Any, y: Any, places: list[int]) -> Any:
+        return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(_I32, len(places)), places))
+
+    def pair(x: Any, y: Any, size: int, side: int) -> Any:
+        """``size`` elements of x, then of y, and so on, from ``side`` on in each 16 bytes: one instruction."""
+        starts = range(side, side + chunk // 2, size)
+        inside = [start + i + other for start in starts for other in (0, lanes) for i in range(size)]
+        return shuffle(x, y, [start + i for start in range(0, lanes, chunk) for i in inside])
+
+    def joined(pieces: Any) -> Any:
+        while len(pieces) > 1:
+            size = 2 * pieces[0].type.count
+            pieces = [shuffle(x, y, list(range(size))) for x, y in zip(pieces[::2], pieces[1::2], strict=True)]
+        return pieces[0]
+
+    read = []
+    for address in addresses:
+        places = [builder.gep(address, [ir.Constant(_I64, start)]) for start in range(0, count, chunk)]
+        read.append([builder.load(builder.bitcast(place, piece.as_pointer()), align=align) for place in places])
+    columns = []
+    for pieces in zip(*read, strict=True):
+        rows = [joined(pieces[i::chunk]) for i in range(chunk)]  # 16 bytes each of the rows that are i modulo chunk
+        if chunk == 4:
+            rows = [pair(rows[i], rows[i + 1], 1, side) for i in (0, 2) for side in (0, 2)]
+            rows = [rows[0], rows[2], rows[1], rows[3]]
+        rows = [pair(rows[i], rows[i + 1], chunk // 2, side) for i in range(0, chunk, 2) for side in (0, chunk // 2)]
+        columns += rows
+    return columns
+
+
+def lookup(columns: Sequence[tuple[float, ...]], index: Term, double: bool = True) -> list[Term]:
+    """The entry at ``index`` of each column of a constant table, as float64 or float32.
+
+    32 float32 are two registers of AVX-512, where each column is one. Elsewhere the rows lie in memory, and each lane
+    reads its own.
+    """
     b = index.builder
     kind = ir.DoubleType() if double else ir.FloatType()
-    if not double and len(table) == 32 and _is_native_avx512(index):
-        halves = [
-            ir.Constant(ir.VectorType(kind, 16), [ir.Constant(kind, v) for v in half])
-            for half in (table[:16], table[16:])
-        ]
-        function = ir.FunctionType(halves[0].type, [halves[0].type, index.type, halves[0].type])
+    if not double and len(columns[0]) == 32 and _is_native_avx512(index):
+        whole = [ir.Constant(ir.VectorType(kind, 16), list(c[i : i + 16])) for c in columns for i in (0, 16)]
+        function = ir.FunctionType(whole[0].type, [whole[0].type, index.type, whole[0].type])
         callee = cgutils.get_or_insert_function(b.module, function, "llvm.x86.avx512.vpermi2var.ps.512")
-        return Term(b, b.call(callee, [halves[0], index.value, halves[1]]))
-    data = cgutils.global_constant(
-        b, "minigrad.table", ir.Constant(ir.ArrayType(kind, len(table)), [float(v) for v in table])
-    )
-    zero, wide = ir.Constant(_I64, 0), index.shaped(_I64)
-    positions = index.value if index.double else b.sext(index.value, wide)
+        pairs = zip(whole[::2], whole[1::2], strict=True)
+        return [Term(b, b.call(callee, [low, index.value, high])) for low, high in pairs]
+    entries = [ir.Constant(kind, entry) for row in zip(*columns, strict=True) for entry in row]
+    table = cgutils.global_constant(b, "minigrad.table", ir.Constant(ir.ArrayType(kind, len(entries)), entries))
+    table.align = 64
+    size = ir.Constant(_I64, len(columns))
+
+    def place(number: Any) -> Any:
+        number = number if index.double else b.sext(number, _I64)
+        return b.gep(table, [ir.Constant(_I64, 0), b.mul(number, size)])
+
     if not isinstance(index.type, ir.VectorType):
-        return Term(b, b.load(b.gep(data, [zero, positions])))
-    entries = ir.Constant(index.shaped(kind), ir.Undefined)
-    for i in range(index.type.count):
-        at = ir.Constant(_I32, i)
-        entries = b.insert_element(entries, b.load(b.gep(data, [zero, b.extract_element(positions, at)])), at)
-    return Term(b, entries)
+        first = place(index.value)
+        return [Term(b, b.load(b.gep(first, [ir.Constant(_I64, i)]))) for i in range(len(columns))]
+    rows = [place(b.extract_element(index.value, ir.Constant(_I32, i))) for i in range(index.type.count)]
+    return [Term(b, column) for column in turned(b, kind, rows, len(columns))]
 
 
 def _is_native_avx512(x: Term) -> bool:

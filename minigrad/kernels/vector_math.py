@@ -310,17 +310,15 @@ def _times(polynomial: list[Decimal], root: Decimal) -> list[Decimal]:
 
 def _by_pieces(x: Term, f: Callable[[Decimal], Decimal], lowest: int) -> Term:
     """An odd function of float32, by the polynomial of the piece that x lies in."""
-    centres, values, *coefficients = _pieces(f, lowest)
     end = math.ldexp(1 - 2.0**-24, lowest + 8)
     a = where(abs(x) > end, end, abs(x))
     first = math.ldexp(1.0, lowest)
     index = (where(a < first, first, a).bits() >> 21) & 31  # exponent and two bits of the mantissa
-    d = a - lookup(centres, index, double=False)
-    total = lookup(coefficients[-1], index, double=False)
-    for table in reversed(coefficients[:-1]):
-        total = fma(total, d, lookup(table, index, double=False))
-    start = where(a < 1.25 * first, a, lookup(values, index, double=False))
-    return fma(total, d, start).call("copysign", x)
+    centre, value, *coefficients, total = lookup(_pieces(f, lowest), index, double=False)
+    d = a - centre
+    for coefficient in reversed(coefficients):
+        total = fma(total, d, coefficient)
+    return fma(total, d, where(a < 1.25 * first, a, value)).call("copysign", x)
 
 
 @cache
@@ -378,7 +376,7 @@ def _quadrant(x: Term) -> tuple[Term, Term, Term]:
     exponent = (x.bits() >> mantissa_bits) & (2 * bias + 1)
     index = exponent - (bias - 1)
     index = where(index < 0, 0, where(index > bias + 1, 0, index))  # small x and NaN are seen to below
-    parts = [lookup(column, index) for column in _quarter_turns(x.double)]
+    parts = lookup(_quarter_turns(x.double), index)
     integer = ((x.bits() & ((1 << mantissa_bits) - 1)) | ((bias + mantissa_bits) << mantissa_bits)).floats()
     m = integer.call("copysign", x).widened()
     if x.double:
