@@ -545,6 +545,8 @@ def _blocks(
                         stop = min(done + part, steps)
                         if b_col == 1:
                             ask_rows(offset(next_b, stop * b_k), b_k, min(part, steps - stop), more)
+                        elif b_k == 1:
+                            ask_rows(offset(next_b, stop), b_col, more, min(part, steps - stop))
                         _pack(next_b, b_k, b_col, more, done, stop, later)
                         done = stop
 
