@@ -77,15 +77,18 @@ def _cross_entropy_vjp(
     g: Any, logits: Any, target: Any, lse: Any, weight: Any, out: Any,
     step: Any, n: Any, c: Any, weighted: Any, divisor: Any,
 ) -> None:  # fmt: skip
-    """out[i, j] = g[i step] / divisor weight[t] (exp(logits[i, j] - lse[i]) - [j == t]), t = target[i]."""
-    w = width(g)
+    """out[i, j] = g[i step] / divisor weight[t] (exp(logits[i, j] - lse[i]) - [j == t]), t = target[i].
+
+    A row's last vector may reach into the next row, which comes later: so only the last of all is cut.
+    """
+    w, end = width(g), n * c
     for i in range(n):
-        t, p, q = target[i], offset(logits, i * c), offset(out, i * c)
+        t = target[i]
         share = _quotient(g[i * step], float(divisor))
         scale = share * weight[t] if weighted else share
         for j in range(0, c, w):
-            x = load(p, j, c)
-            store(q, j, c, _softmax_less(x, lse[i], unit(x, t - j), scale))
+            x = load(logits, i * c + j, end)
+            store(out, i * c + j, end, _softmax_less(x, lse[i], unit(x, t - j), scale))
 
 
 def cross_entropy(
