@@ -69,13 +69,14 @@ class Recording:
         self.made = sorted(made, key=lambda g: g.after.root.index if g.after is not None else 0)
         self.fixed = not self.carried
         self.places = [np.empty(g.after.shape, g.after.dtype) for g in self.made if g.after is not None]
-        self.free()
         arrays = [entry for entry in key[1] if entry[0] == "array"]
-        # an array is held by its list and its tensor, a tensor by its list and its node, both by ``owned`` and the call
-        table = [len(arrays), id(np.ndarray), 4]
+        # an array is held by its list and its tensor, a tensor by its list and its node, both by ``owned``
+        table = [len(arrays), id(np.ndarray), 2 * len(self.places), 3]
         for _, dtype, shape in arrays:
             table += [id(dtype), len(shape), *shape]
         self.table, self.ended = np.array(table), np.zeros(1, np.int64)
+        self.objects = np.zeros(len(arrays) + 2 * len(self.places), np.int64)  # the arrays of a call, then what it made
+        self.free()
         self.end = memoryview(self.ended)  # type: ignore[arg-type]  # arrays are buffers
         self.whole = self.executor.single if self.fixed else None
         self.agree, self.go = agree[_F64], replay_if_agreed[_F64]
@@ -170,9 +171,9 @@ class Recording:
         if not guard.holds():
             return NOT_MINE
         if code is None:
-            self.agree(guard.words, self.table, self.ended, *arrays, *self.places, *self.grads)
+            self.agree(guard.words, self.table, self.ended, self.objects, *arrays)
             return self.replay(arrays) if self.end[0] == 0 else NOT_MINE
-        self.go(guard.words, self.table, self.ended, code.array, *arrays, *self.places, *self.grads)
+        self.go(guard.words, self.table, self.ended, self.objects, code.array, *arrays)
         end = self.end[0]
         if end < 0:
             return NOT_MINE
@@ -251,6 +252,8 @@ class Recording:
         self._own()
 
     def _own(self) -> None:
+        made = [id(x) for x in (*self.places, *self.grads)]
+        self.objects[len(self.objects) - len(made) :] = made
         self.owned = [(g.node, *made) for g, *made in zip(self.made, self.grads, self.places, strict=True)]
 
     def _arguments(self, arrays: list[Array]) -> list[Array]:

@@ -131,18 +131,18 @@ def replay(code: Any, ended: Any, arguments: Any, count: Any) -> None:
 
 
 @function
-def _agree(words: Any, table: Any, objects: Any, count: Any) -> Any:
+def _agree(words: Any, table: Any, objects: Any) -> Any:
     """Whether memory and objects are what two tables say.
 
     ``words``: how many words of memory to look at, then the address of each and what must be there. ``table``: how many
-    of the objects are arrays to look at, their type, and the most references that each of the others may have; then for
-    each of these arrays its dtype's address, its number of axes and their sizes. They must be C-contiguous and aligned
+    of the objects are arrays to look at, their type, the number of the others, and the most references that each of those
+    may have; then for each of these arrays its dtype's address, its number of axes and their sizes. They must be C-contiguous and aligned
     (NPY_ARRAY_C_CONTIGUOUS, 0x1, and NPY_ARRAY_ALIGNED, 0x100).
     """
     for k in range(1, 1 + 2 * words[0], 2):
         if _peek(words[k]) != words[k + 1]:
             return False
-    at = 3
+    at = 4
     for k in range(table[0]):
         array, ndim = objects[k], table[at + 1]
         if _peek(array + TYPE) != table[1] or _peek(array + DTYPE) != table[at]:
@@ -154,22 +154,30 @@ def _agree(words: Any, table: Any, objects: Any, count: Any) -> Any:
             if _peek(sizes + 8 * axis) != table[at + 2 + axis]:
                 return False
         at += 2 + ndim
-    for k in range(table[0], count):  # noqa: SIM110 (Numba compiles no generator)
-        if (_peek(objects[k]) & 0xFFFFFFFF) > table[2]:
+    for k in range(table[0], table[0] + table[2]):  # noqa: SIM110 (Numba compiles no generator)
+        if (_peek(objects[k]) & 0xFFFFFFFF) > table[3]:
             return False
     return True
 
 
-@kernel("iii*v", ints=0)
-def agree(words: Any, table: Any, ended: Any, objects: Any, count: Any) -> None:
-    """ended[0] = 0 if the tables hold (see :func:`_agree`), else -1."""
-    ended[0] = 0 if _agree(words, table, objects, count) else -1
+@function
+def _begins_with(objects: Any, arguments: Any, count: Any) -> None:
+    for k in range(count):
+        objects[k] = arguments[k]
 
 
 @kernel("iii*i*v", ints=0)
-def replay_if_agreed(words: Any, table: Any, ended: Any, code: Any, objects: Any, count: Any) -> None:
-    """:func:`replay` if the tables hold (see :func:`_agree`), else only ended[0] = -1."""
-    if _agree(words, table, objects, count):
+def agree(words: Any, table: Any, ended: Any, objects: Any, arguments: Any, count: Any) -> None:
+    """ended[0] = 0 if the tables hold (see :func:`_agree`), else -1. ``objects`` begins with the arguments then."""
+    _begins_with(objects, arguments, count)
+    ended[0] = 0 if _agree(words, table, objects) else -1
+
+
+@kernel("iii*i*i*v", ints=0)
+def replay_if_agreed(words: Any, table: Any, ended: Any, objects: Any, code: Any, arguments: Any, count: Any) -> None:
+    """:func:`replay`, of ``objects``, if the tables hold (see :func:`agree`), else only ended[0] = -1."""
+    _begins_with(objects, arguments, count)
+    if _agree(words, table, objects):
         _patch(code, objects)
         ended[0] = _walk(code)
     else:

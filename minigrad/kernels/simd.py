@@ -275,16 +275,15 @@ def lookup(columns: Sequence[tuple[float, ...]], index: Term, double: bool = Tru
     entries = [ir.Constant(kind, entry) for row in zip(*columns, strict=True) for entry in row]
     table = cgutils.global_constant(b, "minigrad.table", ir.Constant(ir.ArrayType(kind, len(entries)), entries))
     table.align = 64
-    size = ir.Constant(_I64, len(columns))
+    starts = index * len(columns)
 
-    def place(number: Any) -> Any:
-        number = number if index.double else b.sext(number, _I64)
-        return b.gep(table, [ir.Constant(_I64, 0), b.mul(number, size)])
+    def place(start: Any) -> Any:
+        return b.gep(table, [ir.Constant(_I64, 0), start if index.double else b.sext(start, _I64)])
 
     if not isinstance(index.type, ir.VectorType):
-        first = place(index.value)
+        first = place(starts.value)
         return [Term(b, b.load(b.gep(first, [ir.Constant(_I64, i)]))) for i in range(len(columns))]
-    rows = [place(b.extract_element(index.value, ir.Constant(_I32, i))) for i in range(index.type.count)]
+    rows = [place(b.extract_element(starts.value, ir.Constant(_I32, i))) for i in range(index.type.count)]
     return [Term(b, column) for column in turned(b, kind, rows, len(columns))]
 
 
