@@ -1,6 +1,6 @@
 """The labelled confusion matrix of ``testing.gradcheck``: every op × seeds × dtypes × scales 1e-8 … 1e8.
 
-python bench/verdicts.py [SEEDS [PROCESSES]]      (50 for the whole; about a minute each on one core)
+python bench/verdicts.py [SEEDS [PROCESSES]]      (50 for the whole, or in parts, 0:10; minutes each on one core)
 
 Samples are drawn from an op's declaration (shapes, domains, cases), and the floating-point arguments scaled; one is
 kept where value and gradient are finite and not all zero. Labels: *right*, the rule as it is; *all* and *one*, with a
@@ -175,8 +175,9 @@ def matrix(seeds, processes=1):
 
 
 def main(seeds, processes):
-    table, misses = matrix(range(seeds), processes)
-    print(f"{f'{seeds} seeds':16}" + "".join(f"{v:>12}" for v in VERDICTS))
+    first, _, end = seeds.rpartition(":")
+    table, misses = matrix(range(int(first or 0), int(end)), processes)
+    print(f"{f'seeds {seeds}':16}" + "".join(f"{v:>12}" for v in VERDICTS))
     for label in sorted({label for label, _ in table}):
         print(f"{label:16}" + "".join(f"{table[label, v]:12}" for v in VERDICTS))
     shown = Counter(text.partition(" seed")[0] + ": " + text.rpartition("scale ")[2][:60] for text in misses)
@@ -185,4 +186,4 @@ def main(seeds, processes):
 
 
 if __name__ == "__main__":
-    sys.exit(main(int((sys.argv[1:] or [1])[0]), int((sys.argv[2:] or [1])[0])))
+    sys.exit(main((sys.argv[1:] or ["1"])[0], int((sys.argv[2:] or [1])[0])))

@@ -38,6 +38,7 @@ def test_they_are_found():
     assert len(EXAMPLES) >= FEWEST
 
 
+@pytest.mark.intense
 @each
 def test_it_runs(path, tmp_path):
     done = run(tmp_path, path)
