@@ -135,9 +135,9 @@ def _agree(words: Any, table: Any, objects: Any) -> Any:
     """Whether memory and objects are what two tables say.
 
     ``words``: how many words of memory to look at, then the address of each and what must be there. ``table``: how many
-    of the objects are arrays to look at, their type, the number of the others, and the most references that each of those
-    may have; then for each of these arrays its dtype's address, its number of axes and their sizes. They must be C-contiguous and aligned
-    (NPY_ARRAY_C_CONTIGUOUS, 0x1, and NPY_ARRAY_ALIGNED, 0x100).
+    of the objects are arrays to look at, their type, how many others there are, and the most references that each of
+    those may have; then for each of the arrays its dtype's address, its number of axes and their sizes. They must be
+    C-contiguous and aligned (NPY_ARRAY_C_CONTIGUOUS, 0x1, and NPY_ARRAY_ALIGNED, 0x100).
     """
     for k in range(1, 1 + 2 * words[0], 2):
         if _peek(words[k]) != words[k + 1]:

@@ -186,7 +186,8 @@ def test_from_where_on_products_work_in_blocks(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "shape", [(512, 512, 512), (300, 1024, 1100), (2000, 512, 1100), (64, 256, 256), (70, 700, 2000)]
+    "shape",
+    [(512, 512, 512), (300, 1024, 1100), (2000, 512, 1100), (64, 256, 256), (70, 700, 2000), (300, 496, 700)],
 )
 def test_threads_share_whole_tiles_and_have_room_for_blocks(shape, dtype):
     m, k, n = shape
@@ -206,12 +207,16 @@ def test_threads_share_whole_tiles_and_have_room_for_blocks(shape, dtype):
         assert all(length % step == 0 for length in lengths[:-1])
         assert whole / share <= lengths[0] < whole / share + step or len(parts) == 1
         for part in parts:
-            (rows, columns), room, block = part.operands[2].shape, part.operands[4].size, part.operands[6]
+            (rows, columns), room, (block, deep, row) = part.operands[2].shape, part.operands[4].size, part.operands[6:]
+            assert deep == (k if k <= 832 else 512)
+            assert deep + 16 <= row < deep + 48
+            assert row % 16 == 0
+            assert row * size % 4096
             assert block % gemm.TALL == 0
-            blocks = -(-rows * gemm.DEPTH * size // (1 << 19))
+            blocks = -(-rows * deep * size // (1 << 19))
             assert rows / blocks <= block < rows / blocks + gemm.TALL
             panels = -(-columns // lanes) if blocks > 1 else 2
-            assert room == panels * lanes * gemm.DEPTH + block * (gemm.DEPTH + 16) + lanes
+            assert room == panels * lanes * deep + block * row + lanes
 
 
 sizes = st.integers(1, 300)
