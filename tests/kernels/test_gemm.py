@@ -187,7 +187,15 @@ def test_from_where_on_products_work_in_blocks(monkeypatch):
 
 @pytest.mark.parametrize(
     "shape",
-    [(512, 512, 512), (300, 1024, 1100), (2000, 512, 1100), (64, 256, 256), (70, 700, 2000), (300, 496, 700)],
+    [
+        (512, 512, 512),
+        (300, 1024, 1100),
+        (2000, 512, 1100),
+        (64, 256, 256),
+        (70, 700, 2000),
+        (300, 496, 700),
+        (70, 832, 700),
+    ],
 )
 def test_threads_share_whole_tiles_and_have_room_for_blocks(shape, dtype):
     m, k, n = shape
@@ -209,9 +217,7 @@ def test_threads_share_whole_tiles_and_have_room_for_blocks(shape, dtype):
         for part in parts:
             (rows, columns), room, (block, deep, row) = part.operands[2].shape, part.operands[4].size, part.operands[6:]
             assert deep == (k if k <= 832 else 512)
-            assert deep + 16 <= row < deep + 48
-            assert row % 16 == 0
-            assert row * size % 4096
+            assert row == next(r for r in range(deep + 16, deep + 48) if r % 16 == 0 and r * size % 4096)
             assert block % gemm.TALL == 0
             blocks = -(-rows * deep * size // (1 << 19))
             assert rows / blocks <= block < rows / blocks + gemm.TALL
