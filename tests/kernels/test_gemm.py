@@ -185,25 +185,20 @@ def test_from_where_on_products_work_in_blocks(monkeypatch):
                 seen.clear()
 
 
-@pytest.mark.parametrize(
-    "shape",
-    [
-        (512, 512, 512),
-        (300, 1024, 1100),
-        (2000, 512, 1100),
-        (64, 256, 256),
-        (70, 700, 2000),
-        (300, 496, 700),
-        (70, 832, 700),
-    ],
-)
-def test_threads_share_whole_tiles_and_have_room_for_blocks(shape, dtype):
+BLOCKS = [(512, 512, 512), (300, 1024, 1100), (2000, 512, 1100), (64, 256, 256), (70, 700, 2000)]
+BLOCKS += [(300, 496, 700), (70, 832, 700), (300, 64, 512), (300, 65, 512), (256, 512, 1024)]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("shape", BLOCKS)
+def test_threads_share_whole_tiles_and_have_room_for_blocks(shape, turned, dtype):
     m, k, n = shape
+    a = np.empty((k, m), dtype).T if turned else np.empty((m, k), dtype)
     lanes, size, before = 2 * gemm.VECTOR_BYTES // dtype.itemsize, dtype.itemsize, get_num_threads()
     for threads in (1, 2, 3, 50):
         set_num_threads(threads)
         try:
-            _, parts = recorded(gemm.matmul, (np.empty((m, k), dtype), np.empty((k, n), dtype)), {})
+            _, parts = recorded(gemm.matmul, (a, np.empty((k, n), dtype)), {})
         finally:
             set_num_threads(before)
         share = max(1, min(threads, m * k * n >> 24))
@@ -219,7 +214,10 @@ def test_threads_share_whole_tiles_and_have_room_for_blocks(shape, dtype):
             assert deep == (k if k <= 832 else 512)
             assert row == next(r for r in range(deep + 16, deep + 48) if r % 16 == 0 and r * size % 4096)
             assert block % gemm.TALL == 0
-            blocks = -(-rows * deep * size // (1 << 19))
+            most = (1 << 19) // (deep * size)
+            if columns * deep * size <= 1 << 21:
+                most = gemm.TALL if k <= 64 and not turned else min(most, 16 * gemm.TALL)
+            blocks = -(-rows // most)
             assert rows / blocks <= block < rows / blocks + gemm.TALL
             panels = -(-columns // lanes) if blocks > 1 else 2
             assert room == panels * lanes * deep + block * row + lanes
