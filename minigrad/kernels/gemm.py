@@ -1,7 +1,7 @@
 """Matrix products in the promised order: each C[i, j] is one chain of fused multiply-adds over k, from +0 up.
 
 A tile of C lives in vector registers while k runs: a row of B is read, an element of A is spread over a vector and
-multiplied into it. C is written once for every ``DEPTH`` of k and read back for the next, so the chain stays one chain.
+multiplied into it. C is written after ``DEPTH`` of k or more, and read back for the next, so a chain stays one chain.
 A lane never meets another lane: bits depend on k and the numbers only.
 
 A is read where it lies, whatever its strides: its elements are spread one by one. B is read by rows; a panel of it,

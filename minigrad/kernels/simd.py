@@ -223,7 +223,8 @@ def where(mask: Term, a: Any, b: Any) -> Term:
 def turned(builder: Any, kind: Any, addresses: list[Any], count: int) -> list[Any]:
     """The first ``count`` columns of the rows at ``addresses``, a row for each lane: a transposition in registers.
 
-    A row's pieces of 16 bytes are read one after the other, because rows may evict each other from the cache.
+    A row's pieces of 16 bytes, which ``count`` must fill, are read one after the other, because rows may evict each
+    other from the cache.
     """
     chunk = 2 if isinstance(kind, ir.DoubleType) else 4
     lanes, piece, align = len(addresses), ir.VectorType(kind, chunk), 16 // chunk
@@ -261,8 +262,8 @@ def turned(builder: Any, kind: Any, addresses: list[Any], count: int) -> list[An
 def lookup(columns: Sequence[tuple[float, ...]], index: Term, double: bool = True) -> list[Term]:
     """The entry at ``index`` of each column of a constant table, as float64 or float32.
 
-    32 float32 are two registers of AVX-512, where each column is one. Elsewhere the rows lie in memory, and each lane
-    reads its own.
+    Where a column has 32 float32 it is two registers of AVX-512. Elsewhere the rows lie in memory, whole pieces of 16
+    bytes, and each lane reads its own.
     """
     b = index.builder
     kind = ir.DoubleType() if double else ir.FloatType()
