@@ -311,7 +311,7 @@ def measure(name, threads, wanted):
         start = time.perf_counter()
         run(3)
         each = (time.perf_counter() - start) / 3
-        blocks[side] = max(1, int(0.03 / each))  # a run is for epochs, not for a few steps
+        blocks[side] = max(1, int(0.03 / each))  # as long for every side
         run(blocks[side])
     times = {side: [] for side in made}
     gc.collect()

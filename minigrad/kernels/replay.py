@@ -161,7 +161,7 @@ def _agree(words: Any, table: Any, objects: Any) -> Any:
 
 
 @function
-def _begins_with(objects: Any, arguments: Any, count: Any) -> None:
+def _put_first(objects: Any, arguments: Any, count: Any) -> None:
     for k in range(count):
         objects[k] = arguments[k]
 
@@ -169,14 +169,14 @@ def _begins_with(objects: Any, arguments: Any, count: Any) -> None:
 @kernel("iii*i*v", ints=0)
 def agree(words: Any, table: Any, ended: Any, objects: Any, arguments: Any, count: Any) -> None:
     """ended[0] = 0 if the tables hold (see :func:`_agree`), else -1. ``objects`` begins with the arguments then."""
-    _begins_with(objects, arguments, count)
+    _put_first(objects, arguments, count)
     ended[0] = 0 if _agree(words, table, objects) else -1
 
 
 @kernel("iii*i*i*v", ints=0)
 def replay_if_agreed(words: Any, table: Any, ended: Any, objects: Any, code: Any, arguments: Any, count: Any) -> None:
     """:func:`replay`, of ``objects``, if the tables hold (see :func:`agree`), else only ended[0] = -1."""
-    _begins_with(objects, arguments, count)
+    _put_first(objects, arguments, count)
     if _agree(words, table, objects):
         _patch(code, objects)
         ended[0] = _walk(code)
