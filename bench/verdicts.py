@@ -15,6 +15,7 @@ status 1, and a list, if a calm sample is misjudged, a right one anywhere called
 import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import numpy as np
 
@@ -74,13 +75,23 @@ class Case:
             if isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.size and (derived or name in op.rules)
         ]
         self.at = [args[i] for i in self.places]
+        self.known = {}  # f by its arguments' bytes: faulty rules are asked where the right one was
         self.domains = [op.domains.get(names[i], mg.reals(-2, 2)) for i in self.places]
 
-    def __call__(self, *active):
+    def __call__(self, *active, factors=None):
+        plain = all(a.node is None for a in active)
+        key = b"".join([a.data.tobytes() for a in active]) if plain else None
+        if factors is not None and key in self.known:
+            return mg.from_numpy(self.known[key])
+        if factors is not None and not plain:  # factors change derivatives alone
+            active = map(scaled, active, factors)
         args = list(self.args)
         for i, a in zip(self.places, active, strict=True):
             args[i] = a
-        return self.op(args, **self.options) if self.op.sequence else self.op(*args, **self.options)
+        y = self.op(args, **self.options) if self.op.sequence else self.op(*args, **self.options)
+        if plain:
+            self.known[key] = y.data.copy()
+        return y
 
     def jacobian(self):
         """(y, J) in float64: y flat, J of shape (outputs, entries)."""
@@ -126,8 +137,7 @@ def judge(op, seed, dtype, scale):
     ends = np.cumsum([a.size for a in case.at])[:-1]
     for label, factor in (("all", np.full(x.size, 1.001)), ("one", one)):
         factors = [p.reshape(a.shape) for p, a in zip(np.split(factor, ends), case.at, strict=True)]
-        faulty = lambda *a, p=factors: case(*map(scaled, a, p))  # noqa: E731
-        yield f"{label}, {how}", gradcheck(faulty, case.at), where
+        yield f"{label}, {how}", gradcheck(partial(case, factors=factors), case.at), where
 
 
 def kinks(op):

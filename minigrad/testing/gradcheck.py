@@ -312,8 +312,8 @@ class _Judgement:
         size = self.raw().size
         self.projected = size > OUTPUTS
         self.weights = rng.choice([-2.0, -0.5, 0.5, 2.0], (PROJECTIONS, size) if self.projected else size)
-        self.centre = self.f()[0]
-        self.repeats = bool(np.array_equal(self.centre, self.f()[0], equal_nan=True))
+        first, again = self.outputs(np.array([self.raw(), self.raw()]))[0]
+        self.centre, self.repeats = first, bool(np.array_equal(first, again, equal_nan=True))
         if not self.repeats or not np.isfinite(self.centre).all():
             return
         rows = self.weights if self.projected else np.diag(self.weights)
@@ -326,15 +326,12 @@ class _Judgement:
         #: For each output its largest slope, and the largest change that a relative change of an entry makes.
         self.slope, self.change = known.max(1, initial=0), (known * np.abs(problem.flat)).max(1, initial=0)
 
-    def f(self) -> Array:
-        """The outputs at the problem's point, and the magnitudes of what they are summed from."""
-        y = self.raw()
-        out = np.empty((2, len(self.weights)))
+    def outputs(self, values: Array) -> tuple[Array, Array]:
+        """The outputs for values of f, a row each, and the magnitudes of what they are summed from."""
         if self.projected:
-            out[:] = self.weights @ y, np.abs(self.weights) @ np.abs(y)
-        else:
-            np.abs(np.multiply(self.weights, y, out=out[0]), out=out[1])
-        return out
+            return values @ self.weights.T, np.abs(values) @ np.abs(self.weights).T
+        weighted = self.weights * values
+        return weighted, np.abs(weighted)
 
     def report(self) -> GradientReport:
         if not self.repeats:
@@ -409,11 +406,11 @@ class _Direction:
 
         def along(t: float) -> Array:
             flat[where] = x + t * step
-            return judgement.f()
+            return judgement.raw()
 
         try:
-            high, above = np.array([along(t) for t in self.h[:, 0]]).transpose(1, 0, 2)
-            low, below = np.array([along(-t) for t in self.h[:, 0]]).transpose(1, 0, 2)
+            high, above = judgement.outputs(np.array([along(t) for t in self.h[:, 0]]))
+            low, below = judgement.outputs(np.array([along(-t) for t in self.h[:, 0]]))
         finally:
             flat[where] = x
         self.right, self.left = (high - centre) / self.h, (centre - low) / self.h
