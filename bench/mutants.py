@@ -537,22 +537,25 @@ def _alike(target: Any, y: Any) -> Any:
 TESTS = PACKAGE.parent / "tests"
 
 
-def tests_of(mutant: Mutant, hint: str) -> list[tuple[str, Callable[[], str]]]:
-    """The tests of a file of kernels (order, chain, accuracy, bounds), or of the ops' values and conventions."""
+def tests_of(mutant: Mutant, hint: str, ops: set[str]) -> list[tuple[str, Callable[[], str]]]:
+    """The tests of a file of kernels (order, chain, accuracy, bounds), or of the ops' values and conventions; without
+    those of an op that is not one of ``ops``, which run the fault."""
     if mutant.room == "kernels":
         name = "elementwise" if mutant.path.endswith("vector_math.py") else Path(mutant.path).stem
         others = {"gemm": ["pool"], "reduction": ["loss"]}  # whose parts threads share; what rows of losses consist of
         files = [TESTS / "kernels" / f"test_{n}.py" for n in (name, *others.get(name, ()), "fences")]
     else:
         files = [TESTS / "ops" / f"test_{name}.py" for name in ("values", "kinks", "fused")]
-    return [(file.name, functools.partial(_by_tests, file, hint)) for file in files]
+    return [(file.name, functools.partial(_by_tests, file, hint, ops)) for file in files]
 
 
-def _by_tests(file: Path, hint: str) -> str:
-    hypothesis.settings.register_profile("judge", max_examples=10, database=None, deadline=None, derandomize=True)
+def _by_tests(file: Path, hint: str, ops: set[str]) -> str:
+    how = {"max_examples": 10, "database": None, "deadline": None, "derandomize": True}
+    phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]  # no matter which example is the least
+    hypothesis.settings.register_profile("judge", phases=phases, **how)
     hypothesis.settings.load_profile("judge")
-    first = _First(hint)
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-m", "not intense"]
+    first = _First(hint, ops)
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-m", "not intense", "--tb=native"]
     options += [f"--rootdir={TESTS.parent}", f"--confcutdir={file.parent}"]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     code = pytest.main([*options, str(file)], plugins=[first])
@@ -561,15 +564,22 @@ def _by_tests(file: Path, hint: str) -> str:
     return first.failed
 
 
+def _named(item: Any) -> Any:
+    """The op that a test has for a parameter, if any."""
+    return item.callspec.params.get("name") if hasattr(item, "callspec") else None
+
+
 class _First:
-    """A plugin that has the test that is hinted at come first, then float32, and keeps the first failure."""
+    """A plugin that leaves out other ops, has the test that is hinted at come first, then float32, and keeps the first
+    failure."""
 
     failed = ""
 
-    def __init__(self, hint: str) -> None:
-        self.hint = hint
+    def __init__(self, hint: str, ops: set[str]) -> None:
+        self.hint, self.others = hint, set(mg.REGISTRY) - ops
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        items[:] = [item for item in items if _named(item) not in self.others]
         items.sort(key=lambda item: "float64" in item.nodeid)  # one precision is compiled before the other
         items.sort(key=lambda item: not self.hint.startswith(f"{item.path.name}: {item.nodeid.partition('::')[2]}:"))
 
@@ -668,7 +678,10 @@ class Compiled:
             method.cache_clear()
 
     def _compile(self, body: Any, codes: str, ints: int, dtype: Any) -> bytes:
-        code = self.own(body, codes, ints, dtype)
+        try:
+            code = self.own(body, codes, ints, dtype)
+        except Exception as error:  # its text may be all that LLVM was given, and be formatted for minutes
+            raise RuntimeError(f"compiling: {type(error).__name__}: {_first_line(error)}") from None
         digest = hashlib.sha256()
         for section in llvm.ObjectFileRef.from_data(code).sections():
             name, data = section.name() or b"", section.data() if section.size() else b""
@@ -695,10 +708,9 @@ class Compiled:
             if key in codes or any(file == key[0] for file, _, _ in codes):  # functions of its file may be arguments
                 cache.cache_clear()
 
-    def same(self, key: tuple[str, int, str], first: set[tuple[str, int, str]]) -> bool:
-        """Whether the code is run by kernels only, and no machine code has changed; those in ``first`` first."""
+    def same(self, key: tuple[str, int, str]) -> bool:
+        """Whether the code is run by kernels only, and no machine code has changed."""
         touched = [k for k, codes in self.kernels.items() if key in codes and key not in self.by_python]
-        touched.sort(key=lambda k: key_of(k.body.__code__) not in first)
 
         def as_before(kernel: Any, dtype: Any) -> bool:
             within()
@@ -725,12 +737,10 @@ def judge(
     own = codes_of(ast.parse(place[0].read_text(encoding="utf-8")), *place)[0]
     if lost := set(own.co_freevars) - set(codes[0].co_freevars) - {"__class__"}:
         codes = codes_of(keeping(tree, mutant, sorted(lost)), *place)
-    chosen = sorted((len(reached), i, name, run) for i, (name, reached, run) in enumerate(subjects) if key in reached)[
-        : None if only else JUDGES.get(mutant.room)
-    ]
-    first = subjects[chosen[0][1]][1] if chosen else set()
+    reaching = sorted((len(reached), i, name, run) for i, (name, reached, run) in enumerate(subjects) if key in reached)
+    chosen = reaching[: None if only else JUDGES.get(mutant.room)]
     if mutant.room in ("kernels", "rules") and not only:
-        tests = [(0, 0, *test) for test in tests_of(mutant, hint)]
+        tests = [(0, 0, *test) for test in tests_of(mutant, hint, {name for _, _, name, _ in reaching})]
         chosen = tests + chosen if mutant.path.endswith(TESTS_FIRST) else chosen + tests
     if not chosen:
         return "unjudged", "nothing with checks of its own reaches it"
@@ -747,13 +757,18 @@ def judge(
             f.__globals__.setdefault(swapped, getattr(mg, swapped))
     if compiled:
         compiled.change(key)
+    verdict, by = _ask([(name, run) for _, _, name, run in chosen], hint)
+    if compiled and verdict == "survived":
         try:
-            if compiled.same(key, first):
+            if compiled.same(key):
                 return "same code", "the machine code of every kernel that it is part of is what it was"
-        except Exception as error:  # it cannot be compiled, which its first judge would find out
-            first_line = [*str(error).strip().splitlines(), ""][0]
-            return "killed", f"compiling: {type(error).__name__}: {first_line}"[:160]
-    return _ask([(name, run) for _, _, name, run in chosen], hint)
+        except Exception as error:  # a kernel that nobody asked cannot be compiled
+            return "killed", _first_line(error)
+    return verdict, by
+
+
+def _first_line(error: Exception) -> str:
+    return [*str(error).strip().splitlines(), ""][0][:160]
 
 
 def _ask(chosen: list[tuple[str, Callable[[], str]]], hint: str) -> tuple[str, str]:
@@ -815,9 +830,8 @@ def judge_imported(mutant: Mutant, seed: int, hint: str) -> tuple[str, str]:
     changed = {k for k in gc.get_objects() if type(k) is kernel and any(f == file for f, _, _ in reach(k, apart=True))}
     kernel._file = lambda kernel, dtype: None if kernel in changed else own(kernel, dtype)
     asked = [(len(r), i, name, run) for i, (name, r, run) in enumerate(judges(mutant.room, seed)) if _in(file, r)]
-    return _ask(
-        [(name, run) for _, _, name, run in sorted(asked)[: JUDGES[mutant.room]]] + tests_of(mutant, hint), hint
-    )
+    tests = tests_of(mutant, hint, {name for _, _, name, _ in asked})
+    return _ask([(name, run) for _, _, name, run in sorted(asked)[: JUDGES[mutant.room]]] + tests, hint)
 
 
 def _in(file: str, reached: set[tuple[str, int, str]]) -> bool:
@@ -891,6 +905,7 @@ def run(todo: list[Mutant], file: Path, processes: int, seed: int, only: str) ->
         wrong, _ = answer(child, pipe)
         if wrong:
             raise SystemExit("nothing was changed, but " + "; ".join(wrong))
+    gc.freeze()  # what they all share, children neither collect nor, by that, copy
     running: dict[int, tuple[Mutant, int]] = {}
     queue = list(reversed(todo))
     done, begin = 0, time.time()
