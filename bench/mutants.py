@@ -11,10 +11,10 @@ Initializers, optimizers and modules are asked for the formulas of references.py
 judge must find nothing. ``--metamorphic``: by networks and their properties that need no tolerance, alone, without
 kernels and with them.
 
-Results are appended to ``--file`` (JSON lines; default mutants.jsonl), and what is in it already is not run again, but
-for what has been stopped from outside. The table counts by room and fault; survivors are listed with their line before
-and after. A mutant of kernels alone of which all machine code is what it was is counted apart (*same code*), and so are
-those in equivalent.json, of which it says in a sentence why nobody can see them; they must have survived.
+Results are appended to ``--file`` (JSON lines; default mutants.jsonl), and what is in it already is not run again. The
+table counts by room and fault; survivors are listed with their line before and after. A mutant of kernels alone of
+which all machine code is what it was is counted apart (*same code*), and so are those in equivalent.json, of which it
+says in a sentence why nobody can see them; they must have survived.
 """
 
 from __future__ import annotations
@@ -67,8 +67,9 @@ FILES = {
 #: Of the processor's time, for one kernel to be compiled, one test or all checks of one op, initializer, module or
 #: optimizer. What takes longer hangs, which is a failure.
 SECONDS = 10.0
-#: Of the wall clock: what is not judged by then has been stopped by others, and is judged again by the next run.
-PATIENCE = 900
+#: The same of the wall clock. What is late was stopped by others, and is judged again; the second time, it waits for
+#: what never comes (as ``free`` does, for a lock that a kernel has written over).
+PATIENCE = 60
 TESTS_FIRST = "gemm.py", "reduction.py"  # whose ops compile more than their tests do before the first failure
 JUDGES = {"rules": 8, "kernels": 3}  # ops that are asked about what several use, those that use least besides first
 
@@ -844,8 +845,9 @@ def unsound(mutant: None, subjects: Any) -> list[str]:
 
 
 def within() -> None:
-    """From now on this process has SECONDS to come here again."""
+    """From now on this process has SECONDS, and PATIENCE, to come here again."""
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
 
 
 def start(ask: Callable[..., Any], mutant: Mutant | None, *how: Any) -> tuple[int, int]:
@@ -861,7 +863,6 @@ def start(ask: Callable[..., Any], mutant: Mutant | None, *how: Any) -> tuple[in
     os.dup2(quiet, 2)
     if mutant:
         within()
-        signal.alarm(PATIENCE)
     try:
         found = ask(mutant, *how)
     except BaseException:  # whatever ends a child, its parent is told
@@ -879,7 +880,7 @@ def answer(child: int, pipe: int) -> tuple[Any, float]:
     if text:
         return json.loads(text), seconds
     number = -os.waitstatus_to_exitcode(status)
-    verdict = "stopped" if number == signal.SIGALRM else "killed"
+    verdict = "late" if number == signal.SIGALRM else "killed"
     return (verdict, f"signal {number}: {signal.strsignal(number)}"), seconds
 
 
@@ -908,7 +909,7 @@ def run(todo: list[Mutant], file: Path, processes: int, seed: int, only: str) ->
     gc.freeze()  # what they all share, children neither collect nor, by that, copy
     running: dict[int, tuple[Mutant, int]] = {}
     queue = list(reversed(todo))
-    done, begin = 0, time.time()
+    done, begin, late = 0, time.time(), set[Mutant]()
     hints = defaultdict[tuple[str, str], str](str)  # by what the last fault of a function was killed
     with file.open("a", encoding="utf-8") as out:
         while queue or running:
@@ -924,6 +925,12 @@ def run(todo: list[Mutant], file: Path, processes: int, seed: int, only: str) ->
             for pipe in select.select(list(running), [], [])[0]:
                 mutant, child = running.pop(pipe)
                 (verdict, by), seconds = answer(child, pipe)
+                if verdict == "late" and mutant not in late:
+                    late.add(mutant)
+                    queue.insert(0, mutant)
+                    continue
+                if verdict == "late":
+                    verdict, by = "killed", f"{by}, twice"
                 if verdict == "killed":
                     hints[mutant.path, mutant.name] = by
                 record = {**mutant._asdict(), "key": mutant.key, "verdict": verdict, "by": by, "seconds": seconds}
@@ -937,9 +944,8 @@ def run(todo: list[Mutant], file: Path, processes: int, seed: int, only: str) ->
 
 
 def results(file: Path) -> dict[str, dict[str, Any]]:
-    """The last record of each mutant that has been judged to the end."""
-    found = {r["key"]: r for r in map(json.loads, file.read_text(encoding="utf-8").splitlines())}
-    return {key: r for key, r in found.items() if r["verdict"] != "stopped"}
+    """The last record of each mutant."""
+    return {r["key"]: r for r in map(json.loads, file.read_text(encoding="utf-8").splitlines())}
 
 
 def table(records: list[dict[str, Any]]) -> None:
