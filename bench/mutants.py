@@ -906,7 +906,8 @@ def run(todo: list[Mutant], file: Path, processes: int, seed: int, only: str) ->
         wrong, _ = answer(child, pipe)
         if wrong:
             raise SystemExit("nothing was changed, but " + "; ".join(wrong))
-    gc.freeze()  # what they all share, children neither collect nor, by that, copy
+    gc.disable()  # children live for seconds, and would copy what they look through
+    gc.freeze()
     running: dict[int, tuple[Mutant, int]] = {}
     queue = list(reversed(todo))
     done, begin, late = 0, time.time(), set[Mutant]()

@@ -1,9 +1,12 @@
 """The table of conventions where a derivative is not what a limit of differences says."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad.engine.state import formulas
 
 INF = np.inf
 
@@ -47,12 +50,13 @@ ONE = {
 }
 
 
+@pytest.mark.parametrize("how", [nullcontext, formulas], ids=["kernels", "formulas"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("case", ONE)
-def test_convention(case, dtype):
+def test_convention(case, dtype, how):
     f, point, slope, curve = ONE[case]
     x = mg.tensor(np.array(point, dtype), requires_grad=True)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), how():
         f(x).sum().backward(create_graph=curve is not None)
         np.testing.assert_allclose(x.grad.data, slope, rtol=4 * np.finfo(dtype).eps, err_msg="first order")
         if curve is not None:
