@@ -312,8 +312,8 @@ class _Judgement:
         size = self.raw().size
         self.projected = size > OUTPUTS
         self.weights = rng.choice([-2.0, -0.5, 0.5, 2.0], (PROJECTIONS, size) if self.projected else size)
-        first, again = self.outputs(np.array([self.raw(), self.raw()]))[0]
-        self.centre, self.repeats = first, bool(np.array_equal(first, again, equal_nan=True))
+        self.centre, again = self.outputs([self.look(), self.look()])[0]
+        self.repeats = bool(np.array_equal(self.centre, again, equal_nan=True))
         if not self.repeats or not np.isfinite(self.centre).all():
             return
         rows = self.weights if self.projected else np.diag(self.weights)
@@ -326,10 +326,18 @@ class _Judgement:
         #: For each output its largest slope, and the largest change that a relative change of an entry makes.
         self.slope, self.change = known.max(1, initial=0), (known * np.abs(problem.flat)).max(1, initial=0)
 
-    def outputs(self, values: Array) -> tuple[Array, Array]:
-        """The outputs for values of f, a row each, and the magnitudes of what they are summed from."""
+    def look(self) -> Array:
+        """What is kept of f at the problem's point: its values, or of many the projections and their magnitudes."""
+        y = self.raw()
+        if not self.projected:
+            return y
+        return np.array([self.weights @ y, np.abs(self.weights) @ np.abs(y)])
+
+    def outputs(self, looks: list[Array]) -> tuple[Array, Array]:
+        """The outputs, a row for each look, and the magnitudes of what they are summed from."""
+        values = np.array(looks)
         if self.projected:
-            return values @ self.weights.T, np.abs(values) @ np.abs(self.weights).T
+            return values[:, 0], values[:, 1]
         weighted = self.weights * values
         return weighted, np.abs(weighted)
 
@@ -406,11 +414,11 @@ class _Direction:
 
         def along(t: float) -> Array:
             flat[where] = x + t * step
-            return judgement.raw()
+            return judgement.look()
 
         try:
-            high, above = judgement.outputs(np.array([along(t) for t in self.h[:, 0]]))
-            low, below = judgement.outputs(np.array([along(-t) for t in self.h[:, 0]]))
+            high, above = judgement.outputs([along(t) for t in self.h[:, 0]])
+            low, below = judgement.outputs([along(-t) for t in self.h[:, 0]])
         finally:
             flat[where] = x
         self.right, self.left = (high - centre) / self.h, (centre - low) / self.h

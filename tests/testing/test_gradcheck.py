@@ -1,6 +1,7 @@
 """The verdicts of gradcheck, each from samples whose label is known: a confusion matrix in small."""
 
 import importlib.util
+import tracemalloc
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -419,3 +420,16 @@ def test_a_kink_in_a_large_array_hides_no_error():
     report = gradcheck(lambda x: np.abs(x).sum(), [x], gradient=planted(200, 1.001, np.sign))
     assert (report.verdict, report.index) == ("wrong", (200,)), report
     assert report.also == ("kink at input 0[7]: the slopes of f are -1 from the left and 1 from the right",)
+
+
+def test_values_of_many_outputs_are_not_kept():
+    def f(x):
+        return mg.tanh(x + np.ones((50_000, 1)))
+
+    gradcheck(f, [np.array([0.5])])
+    tracemalloc.start()
+    try:
+        assert gradcheck(f, [np.array([0.5])])
+        assert tracemalloc.get_traced_memory()[1] < 40 * 50_000 * 8  # half of what one ladder of steps looks at
+    finally:
+        tracemalloc.stop()
