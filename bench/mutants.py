@@ -67,9 +67,9 @@ FILES = {
 #: Of the processor's time, for one kernel to be compiled, one test or all checks of one op, initializer, module or
 #: optimizer. What takes longer hangs, which is a failure.
 SECONDS = 10.0
-#: The same of the wall clock. What is late was stopped by others, and is judged again; the second time, it waits for
-#: what never comes (as ``free`` does, for a lock that a kernel has written over).
-PATIENCE = 60
+#: So many times of that by the wall clock. What is late was stopped by others, and is judged again; the second time, it
+#: waits for what never comes (as ``free`` does, for a lock that a kernel has written over).
+PATIENCE = 6
 TESTS_FIRST = "gemm.py", "reduction.py"  # whose ops compile more than their tests do before the first failure
 JUDGES = {"rules": 8, "kernels": 3}  # ops that are asked about what several use, those that use least besides first
 
@@ -845,9 +845,9 @@ def unsound(mutant: None, subjects: Any) -> list[str]:
 
 
 def within() -> None:
-    """From now on this process has SECONDS, and PATIENCE, to come here again."""
+    """From now on this process has SECONDS, or PATIENCE times that where it does nothing, to come here again."""
     signal.setitimer(signal.ITIMER_PROF, SECONDS)
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE * SECONDS)
 
 
 def start(ask: Callable[..., Any], mutant: Mutant | None, *how: Any) -> tuple[int, int]:
