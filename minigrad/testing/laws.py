@@ -20,7 +20,7 @@ from minigrad.kernels import jit
 from minigrad.ops.update import assign
 from minigrad.testing.bits import LAYOUTS, Array, need, read_only, same
 from minigrad.testing.differences import derivative
-from minigrad.testing.samples import DOUBLE, F32, F64, SMALL, Sample, is_float, leaves_of, pull
+from minigrad.testing.samples import DOUBLE, F32, F64, SMALL, Sample, is_float, leaves_of, pull, shown
 
 STEP = 0.02  # of differences; samples stay further from kinks and ties
 EPS, ULP = float(np.finfo(F64).eps), float(np.finfo(F32).eps)
@@ -508,22 +508,24 @@ EDGES = (1.0, 30.0, 1e3, 1e-30)
 def finite(s: Sample) -> None:
     """No gradient is NaN where the operands and the value are finite: at 0, at equal, huge and tiny numbers.
 
-    Beside 0 they have a sign that the domain has.
+    Beside 0 they have a sign that the domain has. Operands of elementwise ops have one shape: where one is broadcast,
+    infinite slopes of both signs rightly add up to NaN.
     """
     s, rng = s.as_dtype(F64), s.rng()
+    full = np.broadcast_shapes(*(np.shape(a) for a in s.args)) if s.op.shapes == "elementwise" else None
     some, args = (0.0, *rng.choice(EDGES, 2))[slice(*((0, 1), (1, 2), (0, 3))[rng.integers(3)])], list(s.args)
     for i, (a, domain) in enumerate(zip(s.args, s.domains, strict=True)):
         if is_float(a):
             signs = [sign for sign in (1, -1) if sign * domain.high > 0 or sign * domain.low > 0]
-            args[i] = np.asarray(rng.choice(some, a.shape) * rng.choice(signs, a.shape), a.dtype)
+            shape = a.shape if full is None else full
+            args[i] = np.asarray(rng.choice(some, shape) * rng.choice(signs, shape), a.dtype)
     s = s.with_args(args)
     with np.errstate(all="ignore"):
         if s.active and np.all(np.isfinite(s.value())):
             for i, gradient in zip(s.active, pull(s, s.cotangent()), strict=True):
-                need(
-                    not np.any(np.isnan(gradient)),
-                    f"the gradient of {s.names[i]} is NaN, where {s.op.output} is finite",
-                )
+                if np.any(np.isnan(gradient)):
+                    at = ", ".join(f"{name} = {shown(a)}" for name, a in zip(s.names, s.args, strict=True))
+                    need(False, f"the gradient of {s.names[i]} is NaN, where {s.op.output} is finite: at {at}")
 
 
 def _agree(claim: Array, f: Callable[[float], Array], s: Sample, what: str, name: str) -> None:
