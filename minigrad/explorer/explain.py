@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import inspect
 import sys
 import textwrap
@@ -161,14 +162,22 @@ def source(function: Callable[..., Any]) -> str:
         own = [sys.modules[function.__module__]] if name != "_" else []
         for module in own + modules:
             text = inspect.getsource(module) if own else ""
-            for node in ast.walk(ast.parse(text)):
-                if isinstance(node, ast.FunctionDef) and node.name.strip("_") == name.strip("_"):
-                    lines = text.splitlines()[node.lineno - 1 : node.end_lineno]
-                    return textwrap.dedent("\n".join(lines))
+            if lines := _functions(text).get(name.strip("_")):
+                return textwrap.dedent("\n".join(text.splitlines()[lines]))
     try:
         return textwrap.dedent(inspect.getsource(function)).rstrip()
     except (OSError, TypeError):
         return "(its source is not in a file)"
+
+
+@functools.cache
+def _functions(text: str) -> dict[str, slice]:
+    """The lines of the functions of a file, by their names without underscores at the ends; the first of a name."""
+    found: dict[str, slice] = {}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            found.setdefault(node.name.strip("_"), slice(node.lineno - 1, node.end_lineno))
+    return found
 
 
 # An example
