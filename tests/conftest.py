@@ -20,7 +20,7 @@ import minigrad as mg
 from minigrad import kernels, nn, optim
 from minigrad.kernels import jit
 
-PROFILES = {"dev": 15, "ci": 100, "intense": 2000}
+PROFILES = {"dev": 10, "ci": 100, "intense": 2000}
 
 # The deadline is per example, and holds because the session warms up first: no example compiles a common kernel.
 # Formulas are slower than kernels (erf is a loop in Python): an example took 0.3 s, and 1.4 on a busy machine.
