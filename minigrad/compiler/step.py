@@ -193,15 +193,17 @@ class Compiled:
         if n == 0:
             raise ValueError(f"run: there are no examples: the first array has shape {arrays[0].shape}")
         size, rounds = integer("batch_size", batch_size, 1), integer("epochs", epochs, 0)
-        first = integer("start", start, 0)
+        first, seed = integer("start", start, 0), integer("seed", seed, 0)
         steps, whole = -(-n // size), n // size
         structure = ("tuple", (("tuple", ("",) * len(arrays)), ("dict", (), ())))
         key = (structure, tuple([("array", x.dtype, (size, *x.shape[1:])) for x in arrays]))
         losses: Array = np.zeros((rounds, steps), np.float32)
         chunk, told = 1, time.perf_counter()
+        order = np.arange(n)
         loop = None  # of the recording, as long as no Python has run since it was found to be the right one
         for epoch in range(rounds):
-            order = permutation(n, integer("seed", seed, 0), first + epoch) if shuffle else np.arange(n)
+            if shuffle:
+                order = permutation(n, seed, first + epoch)
             done = 0
             while done < steps:
                 begin = time.perf_counter()

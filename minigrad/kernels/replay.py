@@ -69,7 +69,7 @@ def _copy_of(bits: int) -> Any:
 
     def copy(typingctx: Any, target: Any, source: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            kind = ir.VectorType(_WORD, bits // 64).as_pointer()
+            kind = ir.VectorType(ir.IntType(32), bits // 32).as_pointer()
             value = builder.load(builder.inttoptr(args[1], kind), align=1)
             builder.store(value, builder.inttoptr(args[0], kind), align=1)
             return context.get_dummy_value()
@@ -79,7 +79,7 @@ def _copy_of(bits: int) -> Any:
     return intrinsic(copy)
 
 
-_copy_word, _copy_words = _copy_of(64), _copy_of(512)
+_copy_half, _copy_word, _copy_words = _copy_of(32), _copy_of(64), _copy_of(512)
 
 
 @function
@@ -93,6 +93,9 @@ def _copy(target: Any, source: Any, size: Any) -> None:
         while at + 8 <= size:
             _copy_word(target + at, source + at)
             at += 8
+        if at + 4 <= size:
+            _copy_half(target + at, source + at)
+            at += 4
     if at < size:
         _move(target + at, source + at, size - at)
 

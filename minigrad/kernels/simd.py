@@ -276,15 +276,20 @@ def lookup(columns: Sequence[tuple[float, ...]], index: Term, double: bool = Tru
     entries = [ir.Constant(kind, entry) for row in zip(*columns, strict=True) for entry in row]
     table = cgutils.global_constant(b, "minigrad.table", ir.Constant(ir.ArrayType(kind, len(entries)), entries))
     table.align = 64
-    starts = index * len(columns)
+    memory, starts = b.bitcast(table, ir.IntType(8).as_pointer()), index * (len(columns) * (8 if double else 4))
 
     def place(start: Any) -> Any:
-        return b.gep(table, [ir.Constant(_I64, 0), start if index.double else b.sext(start, _I64)])
+        return b.bitcast(b.gep(memory, [start]), kind.as_pointer())
 
     if not isinstance(index.type, ir.VectorType):
-        first = place(starts.value)
+        first = place(starts.value if index.double else b.zext(starts.value, _I64))
         return [Term(b, b.load(b.gep(first, [ir.Constant(_I64, i)]))) for i in range(len(columns))]
-    rows = [place(b.extract_element(starts.value, ir.Constant(_I32, i))) for i in range(index.type.count)]
+    words = b.bitcast(starts.value, ir.VectorType(_I64, index.type.count // (1 if index.double else 2)))
+    rows = []
+    for i in range(words.type.count):  # lanes leave a vector slowly: of two that share a word, one way for both
+        word = b.extract_element(words, ir.Constant(_I32, i))
+        halves = [b.and_(word, ir.Constant(_I64, 2**32 - 1)), b.lshr(word, ir.Constant(_I64, 32))]
+        rows += [place(word)] if index.double else [place(half) for half in halves]
     return [Term(b, column) for column in turned(b, kind, rows, len(columns))]
 
 
