@@ -211,9 +211,8 @@ def test_pictures_are_drawn_in_both_inks(page, found):
 
 def test_a_page_of_one_study_and_equal_bytes_each_time(requires):
     requires("matplotlib")
-    text, again = (report.page(list(studies.run(["jacobian"], SMALL)), SMALL) for _ in range(2))
+    text, again = (report.page(list(studies.run(["fans"], SMALL)), SMALL) for _ in range(2))
     assert text == again
-    text = report.page(list(studies.run(["fans"], SMALL)), SMALL)
     assert re.findall(r'<section id="(\w+)"', text) == ["fans"]
     assert re.findall(r'href="#(\w+)"', text) == ["fans"]
 
