@@ -123,6 +123,7 @@ def test_a_class_out_of_range_stops_before_its_step():
         ((np.zeros(3),), {"batch_size": 1.5}, TypeError, "batch_size is 1.5"),
         ((np.zeros(3),), {"batch_size": 1, "epochs": -1}, ValueError, "epochs is -1"),
         ((np.zeros(3),), {"batch_size": 1, "seed": -1}, ValueError, "seed is -1"),
+        ((np.zeros(3),), {"batch_size": 1, "seed": -1, "shuffle": False}, ValueError, "seed is -1"),
     ],
 )
 def test_bad_input(arguments, options, error, message):

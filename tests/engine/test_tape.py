@@ -145,13 +145,13 @@ def test_a_long_chain_needs_no_stack(transform):
     x = leaf(1.0)
     with collector_off():
         y = x
-        for _ in range(50_000):
+        for _ in range(100_000):
             y = y + 0.0
         if transform != "no loss":
             y.sum().backward(create_graph=transform == "create_graph")
             assert x.grad.tolist() == [1.0]
             x.grad = None
-        del y  # fifty thousand nodes die one after the other
+        del y  # a hundred thousand nodes die one after the other
         assert alive() < 1000
 
 
