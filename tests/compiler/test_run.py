@@ -1,7 +1,10 @@
 """``step.run``: whole epochs, to the bit what the loop in Python does."""
 
 import _thread
+import importlib
+import itertools
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +14,20 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import data
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """``clock(tick)``: the clock that runs look at goes on by so many seconds whenever it is read; it returns them."""
+
+    def start(tick):
+        readings = (k * tick for k in itertools.count())
+        told = []
+        fake = SimpleNamespace(perf_counter=lambda: told.append(next(readings)) or told[-1])
+        monkeypatch.setattr(importlib.import_module("minigrad.compiler.step"), "time", fake)
+        return told
+
+    return start
 
 
 def loop(step, x, y, epochs, **options):
@@ -39,7 +56,8 @@ def test_the_same_bits_as_the_loop(n, size, epochs, shuffle, seed, optimizer, ra
     assert_same(state(net, opt), state(other, other_opt))
 
 
-def test_gradients_that_a_callback_keeps_stay_as_they_were():
+def test_gradients_that_a_callback_keeps_stay_as_they_were(clock):
+    clock(0.0)
     net, _, step = task()
     kept = []
 
@@ -52,7 +70,8 @@ def test_gradients_that_a_callback_keeps_stay_as_they_were():
         assert gradient.data.tobytes() == then.tobytes()
 
 
-def test_a_callback_sees_progress_and_may_change_the_learning_rate():
+def test_a_callback_sees_progress_and_may_change_the_learning_rate(clock):
+    clock(0.0)
     x, y = batch(0, rows=20)
     net, opt, step = task()
     seen = []
@@ -69,6 +88,25 @@ def test_a_callback_sees_progress_and_may_change_the_learning_rate():
             step(*rows) for rows in data.batches(x, y, 6, epoch=epoch)
         ]
         other_opt.lr = 0.05 / (1 + epoch)
+    assert_same(state(net, opt), state(other, other_opt))
+
+
+def test_a_callback_within_an_epoch_comes_ten_times_a_second(clock):
+    x, y = batch(0, rows=200)
+    readings, seen = clock(0.03), []
+    net, opt, step = task()
+
+    def callback(progress):
+        seen.append((readings[-1], progress.step))
+        assert np.all(progress.losses > 0)
+
+    mg.compile(step).run(x, y, batch_size=4, epochs=1, callback=callback)
+    assert len(seen) > 2
+    assert seen[-1][1] == 50
+    times = [0.0, *[now for now, _ in seen[:-1]]]
+    assert all(0.1 <= b - a < 0.16 for a, b in itertools.pairwise(times))
+    other, other_opt, step = task()
+    loop(step, x, y, 1, batch_size=4)
     assert_same(state(net, opt), state(other, other_opt))
 
 
