@@ -204,12 +204,12 @@ class Executor:
             words[position] = address_of(arguments[argument]) + offset
 
     def walk(
-        self, begin: int, end: int, order: Array, data: Array, results: Array, batch: int, size: int, arguments: Any
+        self, begin: int, end: int, order: Array, data: Array, results: Array, numbers: tuple[int, ...], arguments: Any
     ) -> None:
         """Run the batches from ``begin`` to ``end``: see :func:`minigrad.kernels.replay.replay_batches`."""
         code = self.single
         assert code is not None
-        _BATCHES[_F64](code.array, self.ended, order, data, results, begin, end, batch, len(data) // 3, size)
+        _BATCHES[_F64](code.array, self.ended, order, data, results, begin, end, *numbers)
         if self.ended.item(1) < end:
             self._raise(code, arguments)
 

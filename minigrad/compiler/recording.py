@@ -80,14 +80,15 @@ class Recording:
         self.end = memoryview(self.ended)  # type: ignore[arg-type]  # arrays are buffers
         self.whole = self.executor.single if self.fixed else None
         self.agree, self.go = agree[_F64], replay_if_agreed[_F64]
+        written = {ref.root for call in program.calls for ref in call.writes}
+        self.memory = [root.array for root in written if root.array is not None]
         self.written = list({id(c): c for c in self._cells()}.values())
         self.batch: list[Array] | None = None
         self.leaves: list[Any] = []
         self.outputs: list[Array | None] = []
 
     def _cells(self) -> list[list[int]]:
-        written = {ref.root for call in self.program.calls for ref in call.writes}
-        places = {root.start for root in written if root.array is not None}
+        places = {np.lib.array_utils.byte_bounds(x)[0] for x in self.memory}
         found = []
         for t in self.guard.tensors:
             base = t._data
@@ -220,16 +221,18 @@ class Recording:
         self.free()
         arguments = [*self.batch, *self.places]
         executor.bind(arguments)
-        rows = [(address_of(x), address_of(b), b.nbytes // size) for x, b in zip(arrays, self.batch, strict=True)]
+        rows = [(address_of(x), address_of(b), b.nbytes // size, 0) for x, b in zip(arrays, self.batch, strict=True)]
         data = np.array(rows).reshape(-1)
         out = self.outputs[0] if self.one and self.outputs[0] is not None and self.outputs[0].size == 1 else None
         results = np.array([0 if out is None else address_of(out), 0])
-        nbytes = 0 if out is None else out.nbytes
+        shared = any(np.may_share_memory(x, written) for x in arrays for written in self.memory)
+        inside = not shared and all(x.flags.aligned for x in arrays)
+        numbers = size, len(arrays), 0 if out is None else out.nbytes, int(inside)
 
         def run(order: Array, begin: int, end: int, losses: Array) -> None:
             results[1] = address_of(losses)
             try:
-                executor.walk(begin, end, order, data, results, size, nbytes, arguments)
+                executor.walk(begin, end, order, data, results, numbers, arguments)
             finally:
                 self._tell(executor.ended.item(1) - begin)
 

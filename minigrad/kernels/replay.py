@@ -187,26 +187,52 @@ def replay_if_agreed(words: Any, table: Any, ended: Any, objects: Any, code: Any
         ended[0] = -1
 
 
-@kernel("i*i*iii", ints=5)
+@function
+def _run_on(order: Any, begin: Any, count: Any) -> Any:
+    """Whether these entries of ``order`` are consecutive numbers."""
+    for i in range(begin + 1, begin + count):  # noqa: SIM110 (Numba compiles no generator)
+        if order[i] != order[i - 1] + 1:
+            return False
+    return True
+
+
+@function
+def _gather(data: Any, arrays: Any, order: Any, begin: Any, count: Any) -> None:
+    """Copy the examples order[begin], order[begin + 1], … to the memory of the batch: see :func:`replay_batches`."""
+    for k in range(0, 4 * arrays, 4):
+        source, target, size = data[k], data[k + 1], data[k + 2]
+        for row in range(count):
+            _copy(target + row * size, source + order[begin + row] * size, size)
+
+
+@kernel("i*i*iii", ints=6)
 def replay_batches(
     code: Any, ended: Any, order: Any, data: Any, results: Any,
-    begin: Any, end: Any, batch: Any, arrays: Any, result: Any,
+    begin: Any, end: Any, batch: Any, arrays: Any, result: Any, places: Any,
 ) -> None:  # fmt: skip
     """Run a program for the batches from ``begin`` to ``end``, or to the first that a CHECK ends.
 
-    ``data``: for each of ``arrays`` arrays, the addresses of the examples and of the batch, and the bytes of an
-    example; batch b holds the examples order[b batch], order[b batch + 1], … ``results``: the addresses of the
-    program's result, which has ``result`` bytes, and of an array of results, one a batch. ended[1] becomes the number
-    of the first batch that did not run.
+    Batch b holds the examples order[b batch], order[b batch + 1], … ``data``: for each of ``arrays`` arrays, the
+    address of its examples, that of memory for a batch, the bytes of an example, and a word to work with. The program
+    reads examples that follow each other where they are, if ``places`` is not 0; others, and a batch that a CHECK has
+    ended, are copied. ``results``: the addresses of the program's result, which has ``result`` bytes, and of an array
+    of results, one a batch. ended[1] becomes the number of the first batch that did not run.
     """
     for b in range(begin, end):
-        for k in range(0, 3 * arrays, 3):
-            source, target, size = data[k], data[k + 1], data[k + 2]
-            for row in range(batch):
-                _copy(target + row * size, source + order[b * batch + row] * size, size)
+        first = b * batch
+        inside = places != 0 and _run_on(order, first, batch)
+        if not inside:
+            _gather(data, arrays, order, first, batch)
+        for k in range(0, 4 * arrays, 4):
+            data[k + 3] = data[k] + order[first] * data[k + 2] if inside else data[k + 1]
+        for patch in range(1, 1 + 3 * code[0], 3):
+            if code[patch] < arrays:
+                code[code[patch + 1]] = data[4 * code[patch] + 3] + code[patch + 2]
         ended[0] = _walk(code)
         ended[1] = b
         if code[ended[0]] != END:
+            if inside:
+                _gather(data, arrays, order, first, batch)
             return
         if result:
             _move(results[1] + b * result, results[0], result)

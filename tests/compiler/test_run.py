@@ -150,6 +150,35 @@ def test_a_class_out_of_range_stops_before_its_step():
     assert_same(net.state_dict(), other.state_dict())
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_rows_that_a_step_writes_are_those_of_its_beginning(shuffle):
+    def task():
+        total = mg.tensor([1.0, 2.0, 3.0, 4.0])
+
+        def step(x):
+            mg.assign(total, total * 2)
+            return mg.sum(x)
+
+        return total, step
+
+    total, step = task()
+    history = mg.compile(step).run(total, batch_size=2, epochs=2, shuffle=shuffle)
+    other, step = task()
+    losses = loop(lambda x, _: step(mg.tensor(x)), other.data, np.zeros(4), 2, batch_size=2, shuffle=shuffle)
+    assert history.losses.tolist() == losses.tolist()
+    assert total.tolist() == other.tolist() == [16.0, 32.0, 48.0, 64.0]
+
+
+def test_rows_may_lie_anywhere():
+    x = np.frombuffer(b"-" + np.arange(12.0, dtype=np.float32).tobytes(), np.float32, offset=1).reshape(6, 2)
+    assert not x.flags.aligned
+    x.flags.writeable = False
+    step = mg.compile(lambda x: mg.sum(x * x))
+    for rows in (x, x.copy(), x[::-1], x.T.copy().T):
+        expected = [[(rows[i : i + 2] ** 2).sum().item() for i in (0, 2, 4)]]
+        assert step.run(rows, batch_size=2, shuffle=False).losses.tolist() == expected
+
+
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
