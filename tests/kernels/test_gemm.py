@@ -111,7 +111,7 @@ def test_the_plain_loop_keeps_the_promise(dtype, rng):
 WAYS = [
     (1, 40, 600), (1, 43, 90), (2, 33, 257), (2, 600, 5), (3, 7, 200), (40, 33, 1), (5, 1, 1), (17, 600, 1),
     (70, 50, 1), (70, 1024, 1), (31, 5, 33), (60, 1030, 50), (15, 1024, 16), (33, 2048, 3), (16, 16, 2048),
-    (70, 9, 4096), (200, 200, 200), (61, 700, 150), (150, 600, 77), (300, 1024, 40),
+    (70, 9, 4096), (200, 200, 200), (61, 700, 150), (150, 600, 77), (300, 1024, 40), (60, 1153, 80),
 ]  # fmt: skip
 
 
@@ -187,6 +187,7 @@ def test_from_where_on_products_work_in_blocks(monkeypatch):
 
 BLOCKS = [(512, 512, 512), (300, 1024, 1100), (2000, 512, 1100), (64, 256, 256), (70, 700, 2000)]
 BLOCKS += [(300, 496, 700), (70, 832, 700), (300, 64, 512), (300, 65, 512), (256, 512, 1024)]
+BLOCKS += [(70, k, 700) for k in (1025, 1152, 1153)]
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -211,7 +212,8 @@ def test_threads_share_whole_tiles_and_have_room_for_blocks(shape, turned, dtype
         assert whole / share <= lengths[0] < whole / share + step or len(parts) == 1
         for part in parts:
             (rows, columns), room, (block, deep, row) = part.operands[2].shape, part.operands[4].size, part.operands[6:]
-            assert deep == (k if k <= 832 else 512)
+            pieces = 1 if k <= 832 else -(-k // 576)
+            assert deep == (k if pieces == 1 else next(d for d in range(16, 577, 16) if pieces * d >= k))
             assert row == next(r for r in range(deep + 16, deep + 48) if r % 16 == 0 and r * size % 4096)
             assert block % gemm.TALL == 0
             most = (1 << 19) // (deep * size)
