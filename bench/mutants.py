@@ -900,9 +900,9 @@ def run(todo: list[Mutant], file: Path, processes: int, seed: int, only: str) ->
     early = {(file, line, name) for file, line, name in answer(*start(run_at_import, None))[0]}
     _draw()
     live = [f for f in gc.get_objects() if type(f) is types.FunctionType and _ours(f)]
+    asking = [start(unsound, None, asked) for asked in subjects.values()]
     compiled = Compiled(keys) if keys else None
-    for asked in subjects.values():
-        child, pipe = start(unsound, None, asked)
+    for child, pipe in asking:
         wrong, _ = answer(child, pipe)
         if wrong:
             raise SystemExit("nothing was changed, but " + "; ".join(wrong))
