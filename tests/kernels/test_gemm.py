@@ -37,6 +37,11 @@ def _told(x, out, row):
     out[0], out[1] = gemm.itemsize(x), 1.0 if gemm.aliases(x, row) else 0.0
 
 
+@kernel("T*T*", ints=3)
+def _crowded(x, out, row, depth, m):
+    out[0] = 1.0 if gemm.crowded(x, row, depth, m) else 0.0
+
+
 def test_parts_are_the_fewest_that_hold_all():
     for n in range(40):
         for size in range(1, 20):
@@ -49,6 +54,17 @@ def test_rows_that_evict_each_other_are_told(row, dtype):
     out = np.empty(2, dtype)
     _told[dtype](out, out, row)
     assert out.tolist() == [dtype.itemsize, row * dtype.itemsize % 4096 == 0]
+
+
+def test_rows_that_few_sets_do_not_hold_are_told(dtype):
+    """More than 64 of them, a multiple of 512 bytes apart, where more than 5 whole tiles read them."""
+    out, many = np.empty(1, dtype), 5 * gemm.TALL + 1
+    for row, depth, m, told in (
+        (512, 65, many, True), (1536, 500, 200, True), (256, 65, many, False), (512 + 64, 65, many, False),
+        (512, 64, many, False), (512, 65, many - 1, False), (4096, 66, many + 1, True), (1 << 16, 65, many, True),
+    ):  # fmt: skip
+        _crowded[dtype](out, out, row // dtype.itemsize, depth, m)
+        assert out.item() == told
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (13, 9, 4), (5, 40, 17), (3, 7, 35), (1, 300, 2)])
@@ -111,7 +127,7 @@ def test_the_plain_loop_keeps_the_promise(dtype, rng):
 WAYS = [
     (1, 40, 600), (1, 43, 90), (2, 33, 257), (2, 600, 5), (3, 7, 200), (40, 33, 1), (5, 1, 1), (17, 600, 1),
     (70, 50, 1), (70, 1024, 1), (31, 5, 33), (60, 1030, 50), (15, 1024, 16), (33, 2048, 3), (16, 16, 2048),
-    (70, 9, 4096), (200, 200, 200), (61, 700, 150), (150, 600, 77), (300, 1024, 40), (60, 1153, 80),
+    (70, 9, 4096), (200, 200, 200), (61, 700, 150), (150, 600, 77), (300, 1024, 40), (60, 1153, 80), (71, 66, 128),
 ]  # fmt: skip
 
 
