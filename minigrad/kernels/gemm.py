@@ -5,8 +5,8 @@ multiplied into it. C is written after some hundreds of k, and read back for the
 A lane never meets another lane: bits depend on k and the numbers only.
 
 A is read where it lies, whatever its strides: its elements are spread one by one. B is read by rows; a panel of it,
-two vectors wide, is copied together first where its rows are not contiguous. Large ones copy panels in any case, a part
-of the next one after each tile, and those rows of A that are not contiguous, or that the cache would not hold.
+two vectors wide, is copied together first where its rows are not contiguous, or are too many for the cache. Large ones
+copy panels in any case, a part of the next one after each tile, and those rows of A of which either is true.
 """
 
 from __future__ import annotations
