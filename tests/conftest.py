@@ -7,6 +7,7 @@
 - ``intense``: thousands of examples, and the checks marked ``intense`` as well.
 """
 
+import gc
 import importlib
 import os
 import shutil
@@ -130,3 +131,8 @@ def visit(chromium):
         chromium.remove_listener(event, listener)
     assert complaints == []
     assert [url[:5] for url in requests if not url.startswith("data:")] == ["file:"]
+
+
+def pytest_collection_finish(session):
+    """What has been collected lives to the end, and need not be looked through again and again."""
+    gc.freeze()
