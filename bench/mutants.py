@@ -28,6 +28,7 @@ import gc
 import hashlib
 import importlib
 import importlib.machinery
+import io
 import json
 import os
 import random
@@ -66,10 +67,10 @@ FILES = {
 }
 #: Of the processor's time, for one kernel to be compiled, one test or all checks of one op, initializer, module or
 #: optimizer. What takes longer hangs, which is a failure.
-SECONDS = 10.0
+SECONDS = 5.0
 #: So many times of that by the wall clock. What is late was stopped by others, and is judged again; the second time, it
 #: waits for what never comes (as ``free`` does, for a lock that a kernel has written over).
-PATIENCE = 6
+PATIENCE = 10
 TESTS_FIRST = "gemm.py", "reduction.py"  # whose ops compile more than their tests do before the first failure
 JUDGES = {"rules": 8, "kernels": 3}  # ops that are asked about what several use, those that use least besides first
 
@@ -280,21 +281,28 @@ def skipped(function: ast.FunctionDef) -> set[int]:
     return found
 
 
-def replaced(tree: ast.Module, old: ast.AST, new: ast.AST) -> ast.Module:
-    """The tree, of which one node is another from now on: for a process that makes one mutant."""
+def replaced(tree: ast.Module, part: ast.AST, old: ast.AST, new: ast.AST) -> ast.Module:
+    """The tree, one part of which has another node from now on: for a process that makes one mutant."""
     new = ast.copy_location(copy.deepcopy(new), old)
-    for node in ast.walk(tree):
+    for node in ast.walk(part):
         for name, value in ast.iter_fields(node):
             if value is old:
                 setattr(node, name, new)
             elif isinstance(value, list):
-                value[:] = [new if part is old else part for part in value]
-    return ast.fix_missing_locations(tree)
+                value[:] = [new if x is old else x for x in value]
+    ast.fix_missing_locations(part)
+    return tree
 
 
-def codes_of(tree: ast.Module, path: Path, name: str, line: int) -> list[types.CodeType]:
+@functools.cache
+def code_of(path: Path) -> types.CodeType:
+    """What a file of the package is compiled to."""
+    return compile(path.read_text(encoding="utf-8"), str(path), "exec")
+
+
+def codes_of(whole: types.CodeType, path: Path, name: str, line: int) -> list[types.CodeType]:
     """The code of the function that begins on that line, and those of the functions around it, from inside out."""
-    todo: list[list[types.CodeType]] = [[compile(tree, str(path), "exec")]]
+    todo = [[whole]]
     while todo:
         codes = todo.pop()
         if codes[0].co_name == name and codes[0].co_firstlineno == line:
@@ -345,10 +353,10 @@ def _of_function(room: str, path: Path, tree: ast.Module, function: ast.Function
             continue
         for fault, operator in FAULTS.items():
             for new in operator(node):
-                yield made(fault, node, new, lambda node=node, new=new: replaced(tree, node, new))
+                yield made(fault, node, new, lambda node=node, new=new: replaced(tree, function, node, new))
     for node, new in names(function):
         if id(node) not in calm:
-            yield made("names", node, new, lambda node=node, new=new: replaced(tree, node, new))
+            yield made("names", node, new, lambda node=node, new=new: replaced(tree, function, node, new))
     first = function.decorator_list[0] if function.decorator_list else None
     if (
         room == "rules"
@@ -364,7 +372,7 @@ def _of_function(room: str, path: Path, tree: ast.Module, function: ast.Function
                 if fault != "overwritten" and isinstance(node, ast.Return) and node.value is not None:
                     node.value = ast.Call(call, [node.value], [])
             yield made(fault, ast.Name(label, ast.Load()), ast.Name(f"{fault}", ast.Load()),
-                       lambda new=new: replaced(tree, function, new))  # fmt: skip
+                       lambda new=new: replaced(tree, tree, function, new))  # fmt: skip
 
 
 # Who judges
@@ -550,16 +558,17 @@ def tests_of(mutant: Mutant, hint: str, ops: set[str]) -> list[tuple[str, Callab
     return [(file.name, functools.partial(_by_tests, file, hint, ops)) for file in files]
 
 
+OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not intense", "--tb=native", f"--rootdir={TESTS.parent}"]
+OPTIONS += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+
+
 def _by_tests(file: Path, hint: str, ops: set[str]) -> str:
     how = {"max_examples": 10, "database": None, "deadline": None, "derandomize": True}
     phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]  # no matter which example is the least
     hypothesis.settings.register_profile("judge", phases=phases, **how)
     hypothesis.settings.load_profile("judge")
     first = _First(hint, ops)
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-m", "not intense", "--tb=native"]
-    options += [f"--rootdir={TESTS.parent}", f"--confcutdir={file.parent}"]
-    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    code = pytest.main([*options, str(file)], plugins=[first])
+    code = pytest.main([*OPTIONS, f"--confcutdir={file.parent}", str(file)], plugins=[first])
     if code > pytest.ExitCode.TESTS_FAILED:
         raise SystemExit(f"{file} cannot be run")
     return first.failed
@@ -661,7 +670,7 @@ class Compiled:
             for dtype in PRECISIONS:
                 begin = time.process_time()
                 kernel.compiled(dtype)
-                globals()["SECONDS"] = max(SECONDS, 2.5 * (time.process_time() - begin))  # on a slow machine
+                globals()["SECONDS"] = max(SECONDS, 1.25 * (time.process_time() - begin))  # on a slow machine
         jit._read = read
         self._unload(kernels)
         self.digests = dict(self.latest)
@@ -733,11 +742,11 @@ def judge(
 ) -> tuple[str, str]:
     """(verdict, by what) in this process, which must be a fresh one; ``hint``: by what a fault like it was killed."""
     tree, place = mutant.tree(), (PACKAGE / mutant.path, mutant.name, mutant.first)
-    codes = codes_of(tree, *place)
+    codes = codes_of(compile(tree, str(place[0]), "exec"), *place)
     key = key_of(codes[0])
-    own = codes_of(ast.parse(place[0].read_text(encoding="utf-8")), *place)[0]
+    own = codes_of(code_of(place[0]), *place)[0]
     if lost := set(own.co_freevars) - set(codes[0].co_freevars) - {"__class__"}:
-        codes = codes_of(keeping(tree, mutant, sorted(lost)), *place)
+        codes = codes_of(compile(keeping(tree, mutant, sorted(lost)), str(place[0]), "exec"), *place)
     reaching = sorted((len(reached), i, name, run) for i, (name, reached, run) in enumerate(subjects) if key in reached)
     chosen = reaching[: None if only else JUDGES.get(mutant.room)]
     if mutant.room in ("kernels", "rules") and not only:
@@ -820,7 +829,7 @@ def run_at_import(nothing: None) -> list[tuple[str, int, str]]:
 
 def judge_imported(mutant: Mutant, seed: int, hint: str) -> tuple[str, str]:
     """:func:`judge` for a function that is run when the package is imported."""
-    globals()["SECONDS"] = 5 * SECONDS  # all is compiled anew
+    globals()["SECONDS"] = 10 * SECONDS  # all is compiled anew
     file = str(PACKAGE / mutant.path)
     try:
         imported(mutant.tree(), PACKAGE / mutant.path)
@@ -887,7 +896,15 @@ def answer(child: int, pipe: int) -> tuple[Any, float]:
 @hypothesis.settings(max_examples=1, database=None)
 @hypothesis.given(hypothesis.strategies.none())
 def _draw(nothing: None) -> None:
-    """What Hypothesis does at its first test only is done when children are forked."""
+    pass
+
+
+def first_tests() -> None:
+    """What Hypothesis and pytest do at their first test only is done when children are forked."""
+    _draw()
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # the tests that judge need none
+    with contextlib.redirect_stdout(io.StringIO()):
+        pytest.main([*OPTIONS, "--help"])
 
 
 def run(todo: list[Mutant], file: Path, processes: int, seed: int, only: str) -> None:
@@ -898,7 +915,7 @@ def run(todo: list[Mutant], file: Path, processes: int, seed: int, only: str) ->
         for asked in subjects.values():
             asked[:] = [(n, {tuple(k) for k in answer(*start(run_by, None, run))[0]}, run) for n, _, run in asked]
     early = {(file, line, name) for file, line, name in answer(*start(run_at_import, None))[0]}
-    _draw()
+    first_tests()
     live = [f for f in gc.get_objects() if type(f) is types.FunctionType and _ours(f)]
     asking = [start(unsound, None, asked) for asked in subjects.values()]
     compiled = Compiled(keys) if keys else None
@@ -906,6 +923,8 @@ def run(todo: list[Mutant], file: Path, processes: int, seed: int, only: str) ->
         wrong, _ = answer(child, pipe)
         if wrong:
             raise SystemExit("nothing was changed, but " + "; ".join(wrong))
+    for mutant in todo:  # here, not in every child
+        code_of(PACKAGE / mutant.path)
     gc.disable()  # children live for seconds, and would copy what they look through
     gc.freeze()
     running: dict[int, tuple[Mutant, int]] = {}
