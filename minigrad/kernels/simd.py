@@ -180,6 +180,9 @@ class Term:
     def __or__(self, other: Any) -> Term:
         return self._operate("or_", "or_", other)
 
+    def __xor__(self, other: Any) -> Term:
+        return self._operate("xor", "xor", other)
+
     def __lshift__(self, other: Any) -> Term:
         return self._operate("shl", "shl", other)
 
@@ -387,7 +390,9 @@ def masked_store(builder: Any, value: Any, address: Any, mask: Any) -> None:
     builder.call(callee, [value, address, ir.Constant(_I32, _alignment(vector)), mask])
 
 
-def _load(lanes: Callable[[types.Float], int]) -> Any:
+def loading(lanes: Callable[[types.Float], int]) -> Any:
+    """An intrinsic like ``load`` for so many lanes of an element."""
+
     def load(typingctx: Any, p: Any, i: Any, n: Any, fill: Any = 0.0) -> Any:
         result = Lanes(p.dtype, lanes(p.dtype))
         fill = types.float64 if isinstance(fill, float) else fill  # an argument left out is no type, but its value
@@ -420,11 +425,11 @@ def _load(lanes: Callable[[types.Float], int]) -> Any:
 
 
 #: load(p, i, n, fill=0.0) -> a native vector of p[i:], where positions from n on are ``fill`` and are not read.
-load = _load(native)
+load = loading(native)
 #: The same, always 16 lanes.
-load16 = _load(lambda element: 16)
+load16 = loading(lambda element: 16)
 #: The same, four native vectors side by side.
-load4 = _load(lambda element: 4 * native(element))
+load4 = loading(lambda element: 4 * native(element))
 
 
 @intrinsic

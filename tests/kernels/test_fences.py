@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from minigrad.kernels import elementwise as ew
-from minigrad.kernels import gemm, loss, update
+from minigrad.kernels import gemm, loss, random, update
 from minigrad.kernels import reduction as rd
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no mprotect")
@@ -103,6 +103,8 @@ def test_elements(n, dtype, fence, rng):
     for p in (free, bound):
         update.shorten(p, np.array(2.0), 0.3)
     assert free.tobytes() == bound.tobytes() != x.tobytes()
+    seed = np.array([7]), np.array([3]), 2**31, 2.0
+    assert random.dropout(fence(x), *map(fence, seed[:2]), *seed[2:]).tobytes() == random.dropout(x, *seed).tobytes()
     table = rng.standard_normal((3, n)).astype(dtype)
     assert ew.mul(fence(table), fence(x)).tobytes() == (table * x).tobytes()
     h = np.array([0.1, 0.9, 0.99, 1e-8, 0.01, 0, 0.9, 0.99])

@@ -239,15 +239,10 @@ def test_terms_are_summed_in_the_order_of_the_array_whatever_that_of_the_axes():
 
 
 def test_random_words_are_those_of_philox():
-    """Salmon et al. 2011, known answers; and the kernel's words for numbers of more than 32 bits."""
+    """Salmon et al. 2011, known answers."""
     assert random_bits(0, 0, 4).tolist() == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
     for size in (1, 4, 5, 6, 7, 130):
         assert random_bits(3, 5, 200)[:size].tobytes() == random_bits(3, 5, size).tobytes()
-        for key, count in ((2**40 + 5, 2**35 + 7), (2**62, 9), (-3, 2**31), (1, -2)):
-            args = np.ones(size, np.float32), np.array([key]), np.array([count])
-            with formulas():
-                expected = mg.dropout(*args, rate=0.5)
-            assert mg.dropout(*args, rate=0.5).tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("p", [1, 2, 3, 1.0, 2.0, 0.5, -1])
