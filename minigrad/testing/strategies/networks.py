@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from hypothesis import assume
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -295,16 +294,16 @@ def runs(
     if network is None:
         # a single class has nothing to learn
         network = networks(outputs=st.integers(2, 40) if name == "cross_entropy" else None)
-    run = Run(
-        draw(network),
-        draw(optimizers() if optimizer is None else optimizer),
-        name,
-        draw(batch),
-        draw(st.integers(1, 5) if steps is None else steps),
-        draw(st.integers(0, 2**16)),
+    found = st.builds(
+        Run,
+        network,
+        optimizers() if optimizer is None else optimizer,
+        st.just(name),
+        batch,
+        st.integers(1, 5) if steps is None else steps,
+        st.integers(0, 2**16),
     )
-    if live:
-        assume(_is_live(run))
+    run: Run = draw(found.filter(_is_live) if live else found)
     return run
 
 
