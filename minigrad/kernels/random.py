@@ -69,9 +69,9 @@ def _kept(typingctx: Any, x: Any, factor: Any, i: Any, key: Any, count: Any, thr
 @kernel("TiiTT*", ints=2)
 def _dropout(x: Any, key: Any, count: Any, scale: Any, out: Any, n: Any, threshold: Any) -> None:
     """out[i] = scale x[i] where word i is at least ``threshold``, else 0; word i is number i % 4 of block i // 4."""
-    factor = scale[0]
+    factor, k, c = scale[0], key[0], count[0]
     for i in range(0, n, _PIECE):
-        store(out, i, n, _kept(_load(x, i, n), factor, i, key[0], count[0], threshold))
+        store(out, i, n, _kept(_load(x, i, n), factor, i, k, c, threshold))
 
 
 def dropout(x: Array, key: Array, count: Array, threshold: int, scale: float) -> Array:
