@@ -14,7 +14,7 @@ kernels and with them.
 Results are appended to ``--file`` (JSON lines; default mutants.jsonl), and what is in it already is not run again. The
 table counts by room and fault; survivors are listed with their line before and after. A mutant of kernels alone of
 which all machine code is what it was is counted apart (*same code*), and so are those in equivalent.json, of which it
-says in a sentence why nobody can see them; they must have survived.
+says in a sentence why nobody can see them; they must have survived, but for those that other machines can see.
 """
 
 from __future__ import annotations
@@ -977,8 +977,11 @@ def table(records: list[dict[str, Any]]) -> None:
     """Print the matrix, room by fault, and the survivors."""
     counts: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for r in records:
-        if r["key"] in EQUIVALENT and r["verdict"] in ("survived", "killed"):
-            r["verdict"] = "equivalent" if r["verdict"] == "survived" else "unmasked"
+        why = EQUIVALENT.get(r["key"])
+        if why and r["verdict"] == "survived":
+            r["verdict"] = "equivalent"
+        elif why and r["verdict"] == "killed" and not why.startswith("other machines"):
+            r["verdict"] = "unmasked"
         counts[r["room"], r["fault"]][r["verdict"]] += 1
         counts[r["room"], "all"][r["verdict"]] += 1
     columns = (

@@ -238,11 +238,27 @@ def test_terms_are_summed_in_the_order_of_the_array_whatever_that_of_the_axes():
             assert mg.logsumexp(x, (0, 2)).tolist() == mg.logsumexp(x, (-1, 0)).tolist()
 
 
+def philox(counter, key):
+    """Philox4x32-10 on Python's integers, of 128 and of 64 bits: a block of four words, the lowest first."""
+    low = 2**32 - 1
+    c, k = [counter >> shift & low for shift in (0, 32, 64, 96)], [key >> shift & low for shift in (0, 32)]
+    for _ in range(10):
+        first, second = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [second >> 32 ^ c[1] ^ k[0], second & low, first >> 32 ^ c[3] ^ k[1], first & low]
+        k = [k[0] + 0x9E3779B9 & low, k[1] + 0xBB67AE85 & low]
+    return c
+
+
 def test_random_words_are_those_of_philox():
-    """Salmon et al. 2011, known answers."""
-    assert random_bits(0, 0, 4).tolist() == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
-    for size in (1, 4, 5, 6, 7, 130):
-        assert random_bits(3, 5, 200)[:size].tobytes() == random_bits(3, 5, size).tobytes()
+    """Salmon et al. 2011; the three known answers are those of their Random123."""
+    assert philox(0, 0) == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+    assert philox(2**128 - 1, 2**64 - 1) == [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]
+    pi = 0x0370734413198A2E85A308D3243F6A88, 0x299F31D0A4093822
+    assert philox(*pi) == [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1]
+    for key, count in [(0, 0), (3, 5), (2**40 + 5, 2**35 + 7), (2**62, 9), (-3, 2**31), (1, -2), (2**31, 2**63 - 1)]:
+        blocks = [philox(count % 2**64 << 64 | block, key % 2**64) for block in range(50)]
+        for size in (1, 4, 5, 6, 7, 130, 200):
+            assert random_bits(key, count, size).tolist() == [word for block in blocks for word in block][:size]
 
 
 @pytest.mark.parametrize("p", [1, 2, 3, 1.0, 2.0, 0.5, -1])
