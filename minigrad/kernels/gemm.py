@@ -6,7 +6,8 @@ A lane never meets another lane: bits depend on k and the numbers only.
 
 A is read where it lies, whatever its strides: its elements are spread one by one. B is read by rows; a panel of it,
 two vectors wide, is copied together first where its rows are not contiguous, or are too many for the cache. Large ones
-copy panels in any case, a part of the next one after each tile, and those rows of A of which either is true.
+copy panels in any case, a part of the next one after each tile, and those rows of A of which either is true; while a
+tile is computed, memory is asked for that is needed after it, a few lines at a time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -29,7 +31,6 @@ from minigrad.kernels.simd import (
     VECTOR_BYTES,
     Term,
     aligned,
-    ask_rows,
     first_lanes,
     fma,
     keep_rolled,
@@ -40,6 +41,7 @@ from minigrad.kernels.simd import (
     offset,
     opaque,
     parts,
+    prefetch,
     scratch,
     store,
     turned,
@@ -61,17 +63,24 @@ _DEEP = DEPTH + 64
 #: Rows of a tile with two vectors: as many as leave room for a row of B (32 registers of 64 bytes, else 16).
 TALL = 14 if VECTOR_BYTES == 64 else 6
 #: How many k a tile goes at once where its strides are known: else each counts and moves pointers, 4 instructions of
-#: the 24 of a short tile. Of a tall one they are 4 of 48, and hidden.
-_ROUND = 2 if VECTOR_BYTES == 64 else 8
+#: the 24 of a short tile. Of a tall one they are 5 of 48: 1.02 of the speed, on an Emerald Rapids.
+_ROUND = 4 if VECTOR_BYTES == 64 else 8
 #: Vectors in a row of a tile where A has two rows: B passes once, so its rows are read as far as they go.
 _LONG = 8 if VECTOR_BYTES == 64 else 4
 #: From so many rows of A on, a panel of B is used often enough to be copied together even if its rows are contiguous.
 _PACK_ROWS = 4 * TALL
-#: Bytes of a block of A, which stays in the second-level cache while panels of B pass: half of 1 MiB.
-_BLOCK = 1 << 19
-#: Where all panels of B have at most so many bytes, they pass as often as they like, and a block is so many rows: fewer
-#: pages of A and C than there are entries for their addresses. 1.05 to 1.08 of the speed with 128 to 512 k, there.
-_NEAR, _FEW = 1 << 21, 16 * TALL
+#: Bytes of a block of A, which stays in the second-level cache while panels of B pass: what 1 or 2 MiB have room for
+#: beside two panels, else as much as 1/2 MiB has at all.
+_BLOCK = 7 << 17 if VECTOR_BYTES == 64 else 1 << 19
+#: Panels of B are asked for again where all of them have more bytes. Where they have less, they pass as often as they
+#: like, and a block of short tiles is so many rows: fewer pages of A and C than there are entries for their addresses.
+#: 1.05 to 1.08 of the speed with 128 to 512 k, on a Zen 3.
+_NEAR, _FEW = 1 << 21, 16 * TALL if VECTOR_BYTES < 64 else 1 << 30
+#: Memory is asked for by lines of so many bytes, some of them every so many k: all at once would keep the tile's own
+#: loads waiting. 1.04 to 1.5 of the speed, the most where C is large beside k, on an Emerald Rapids.
+_LINE, _ASK = 64, 16
+#: Tiles of a block have so many rows at least, but for a few, which do not ask.
+_LOW = TALL - TALL // 4
 #: Up to so many k C is the largest, and is written row by row, which takes half the time at 2048 x 8 x 2048, there.
 _FLAT = 64
 #: Rows so many bytes apart (or a multiple) fall into the same set of the first-level cache, which holds so many lines.
@@ -84,20 +93,18 @@ _LARGE = 1 << 22
 _THREAD = 1 << 24
 
 
-def _tile(vectors: int, share: int = 1, heights: Iterable[int] = range(1, TALL + 1), packed: bool = False) -> Any:
+def _tile(
+    vectors: int, share: int = 1, heights: Iterable[int] = range(1, TALL + 1), packed: bool = False, asks: bool = False
+) -> Any:
     """The intrinsic for ``height`` rows of C, one of ``heights``, by ``vectors`` of 1/``share`` of the native width.
 
     ``cols`` columns exist. ``fresh``: start from zero rather than from C. ``biased``: add ``bias[:cols]`` at the end.
-    ``packed``: rows of A are contiguous and B is a whole panel, whatever ``a_k``, ``b_k`` and ``cols``.
+    ``packed``: rows of A are contiguous and B is a whole panel, whatever ``a_k``, ``b_k`` and ``cols``. ``asks``:
+    ask for ``rows`` rows of C from ``below`` on meanwhile, and for ``more`` rows of ``length`` elements from ``ahead``
+    on, ``row`` apart, of which as many lines are asked for as C's have.
     """
 
-    def tile(
-        typingctx: Any, height: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any,
-        bias: Any, cols: Any, depth: Any, fresh: Any, biased: Any,
-    ) -> Any:  # fmt: skip
-        word, flag = types.int64, types.boolean
-        sig = types.void(word, a, word, word, b, word, c, word, bias, word, word, flag, flag)
-
+    def lowered(c_type: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             done = builder.append_basic_block("done")
             choice = builder.switch(args[0], done)
@@ -111,7 +118,7 @@ def _tile(vectors: int, share: int = 1, heights: Iterable[int] = range(1, TALL +
 
         def one_height(
             context: Any, builder: Any, rows: int, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any,
-            bias: Any, cols: Any, depth: Any, fresh: Any, biased: Any,
+            bias: Any, cols: Any, depth: Any, fresh: Any, biased: Any, *asked: Any,
         ) -> None:  # fmt: skip
             lanes, align = native(c_type) // share, c_type.bitwidth // 8
             vector = ir.VectorType(context.get_value_type(c_type), lanes)
@@ -171,6 +178,24 @@ def _tile(vectors: int, share: int = 1, heights: Iterable[int] = range(1, TALL +
             if packed:
                 a_k, b_k = constant(1), constant(vectors * lanes)
 
+            def shares(below: Any, count: Any, ahead: Any, row: Any, more: Any, length: Any) -> list[tuple[Any, ...]]:
+                """What is asked for: (first row, step to the next, rows each time, elements in one)."""
+                times = builder.udiv(builder.add(depth, constant(_ASK - 1)), constant(_ASK))
+                each = [builder.udiv(builder.add(n, builder.sub(times, constant(1))), times) for n in (count, more)]
+                return [(below, c_row, each[0], cols), (ahead, row, each[1], length)]
+
+            wanted = shares(*asked) if asks else []
+
+            def ask(k: Any) -> None:
+                time = builder.udiv(k, constant(_ASK))
+                for p, step, each, size in wanted:
+                    first = at(p, builder.mul(step, builder.mul(time, each)))
+                    with cgutils.for_range(builder, each) as loop:
+                        line = at(first, builder.mul(step, opaque(builder, loop.index)))  # opaque: not unrolled
+                        for i in range(0, vectors * lanes, _LINE // align):
+                            prefetch(builder, at(line, constant(i)))
+                        prefetch(builder, at(line, size, constant(-1)))
+
             def chain(state: list[Any], times: int) -> list[Any]:
                 """Go on by ``times`` k a round, as far as ``depth`` allows, from (k, row of B, rows of A, sums)."""
                 before, last = builder.block, builder.sub(depth, constant(times - 1))
@@ -179,6 +204,11 @@ def _tile(vectors: int, share: int = 1, heights: Iterable[int] = range(1, TALL +
                 builder.position_at_end(body)
                 inside = [builder.phi(value.type) for value in state]
                 k, b_at, a_at, sums = inside[0], inside[1], inside[2 : -len(cells)], inside[-len(cells) :]
+                if asks and times > 1:
+                    due = builder.icmp_signed("==", builder.and_(k, constant(_ASK - 1)), zero)
+                    with builder.if_then(due, likely=False):
+                        ask(k)
+                end = builder.block
                 for _ in range(times):
                     row_of_b = [Term(builder, read(b_at, v)) for v in range(vectors)]
                     for r in range(rows):
@@ -195,7 +225,7 @@ def _tile(vectors: int, share: int = 1, heights: Iterable[int] = range(1, TALL +
                 for phi, out, first, following in zip(inside, merged, state, later, strict=True):
                     for each in (phi, out):
                         each.add_incoming(first, before)
-                        each.add_incoming(following, body)
+                        each.add_incoming(following, end)
                 return merged
 
             state = [zero, b, *firsts, *start]
@@ -221,10 +251,25 @@ def _tile(vectors: int, share: int = 1, heights: Iterable[int] = range(1, TALL +
                         else:
                             builder.store(value, place(c_rows[r], v), align=align)
 
-        c_type = c.dtype
-        return sig, codegen
+        return codegen
 
-    return intrinsic(tile)
+    word, flag = types.int64, types.boolean
+
+    def tile(
+        typingctx: Any, height: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any,
+        bias: Any, cols: Any, depth: Any, fresh: Any, biased: Any,
+    ) -> Any:  # fmt: skip
+        return types.void(word, a, word, word, b, word, c, word, bias, word, word, flag, flag), lowered(c.dtype)
+
+    def asking(
+        typingctx: Any, height: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any,
+        bias: Any, cols: Any, depth: Any, fresh: Any, biased: Any,
+        below: Any, rows: Any, ahead: Any, row: Any, more: Any, length: Any,
+    ) -> Any:  # fmt: skip
+        operands = (word, a, word, word, b, word, c, word, bias, word, word, flag, flag)
+        return types.void(*operands, below, word, ahead, word, word, word), lowered(c.dtype)
+
+    return intrinsic(asking if asks else tile)
 
 
 def _row_addresses(builder: Any, p: Any, row: Any, count: Any, lanes: int) -> list[Any]:
@@ -351,6 +396,7 @@ def _rows(vectors: int, share: int = 1, packed: bool = False) -> Any:
 
 _wide, _slim, _half, _long = _rows(2), _rows(1), _rows(1, share=2), _tile(_LONG, heights=(2,))
 _packed = _rows(2, packed=True)
+_asking = _tile(2, heights=range(_LOW, TALL + 1), packed=True, asks=True)
 
 
 @kernel("TTT*T", ints=9)
@@ -526,7 +572,8 @@ def _blocks(
     """The same for large ones: of ``deep`` k, ``block`` rows of A stay in the second-level cache while panels pass.
 
     Rows of A are copied together, ``row`` apart, where they are not contiguous, or alias. A panel of B is, too, a part
-    of it after each tile of the panel before it; ``work`` keeps all panels if there are several blocks, else two.
+    of it after each tile of the panel before it; ``work`` keeps all panels if there are several blocks, else two. Each
+    tile asks for the part that follows it, of B or, where B is far, of the panel that was kept, and for C's next tile.
     """
     w, work = width(c), aligned(work)
     size, kept = 2 * w * deep, m > block
@@ -547,27 +594,39 @@ def _blocks(
                 p, p_row, p_k = packed_a, row, 1
             tiles = parts(rows, TALL)
             part = parts(parts(steps, tiles), _STRIDE) * _STRIDE
+            near = top > 0 and n * deep * itemsize(c) <= _NEAR
             for j in range(0, n, 2 * w):
-                place, cols, more = j // (2 * w), min(2 * w, n - j), min(2 * w, n - j - 2 * w)
+                place, cols, more = j // (2 * w), min(2 * w, n - j), max(0, min(2 * w, n - j - 2 * w))
                 panel = offset(work, (place if kept else place % 2) * size)
                 later = offset(work, (place + 1 if kept else (place + 1) % 2) * size)
-                x, y, next_b = p, offset(c, top * c_row + j), offset(rows_of_b, (j + 2 * w) * b_col)
-                left, done = rows, 0 if top == 0 and more > 0 else steps
+                x, y = p, offset(c, top * c_row + j)
+                next_b, next_k, next_col = offset(rows_of_b, (j + 2 * w) * b_col), b_k, b_col
+                if top > 0:
+                    next_b, next_k, next_col = later, 2 * w, 1
+                left, done = rows, 0
                 for i in range(tiles, 0, -1):
                     height = left // i
-                    below = offset(y, height * c_row)
                     left -= height
-                    ask_rows(below, c_row, min(TALL, left), cols)
-                    _panel(x, panel, y, offset(bias, j), height, p_row, p_k, 2 * w, c_row, cols, steps, fresh, last)
-                    x, y = offset(x, height * p_row), below
-                    if done < steps:
-                        stop = min(done + part, steps)
-                        if b_col == 1:
-                            ask_rows(offset(next_b, stop * b_k), b_k, min(part, steps - stop), more)
-                        elif b_k == 1:
-                            ask_rows(offset(next_b, stop), b_col, more, min(part, steps - stop))
-                        _pack(next_b, b_k, b_col, more, done, stop, later)
-                        done = stop
+                    stop = min(done + part, steps) if more > 0 else done
+                    ahead, row_ahead, rows_ahead, length = offset(next_b, done * next_k), next_k, stop - done, more
+                    if next_col != 1:
+                        row_ahead, rows_ahead, length = next_col, more, stop - done
+                    if near:
+                        rows_ahead = 0
+                    below, rows_below = offset(y, height * c_row), min(TALL, left)
+                    if i == 1 and more > 0:
+                        below, rows_below = offset(c, top * c_row + j + 2 * w), min(TALL, rows)
+                    if cols == 2 * w and p_k == 1 and height >= _LOW:
+                        _asking(
+                            height, x, p_row, p_k, panel, 2 * w, y, c_row, offset(bias, j), cols, steps, fresh, last,
+                            below, rows_below, ahead, row_ahead, rows_ahead, length,
+                        )  # fmt: skip
+                    else:
+                        _panel(x, panel, y, offset(bias, j), height, p_row, p_k, 2 * w, c_row, cols, steps, fresh, last)
+                    x, y = offset(x, height * p_row), offset(y, height * c_row)
+                    if top == 0:
+                        _pack(next_b, next_k, next_col, more, done, stop, later)
+                    done = stop
 
 
 @kernel("MMM*TT*", ints=4, uses=[_panel])

@@ -482,14 +482,6 @@ def ask(typingctx: Any, p: Any, i: Any) -> Any:
 
 
 @function
-def ask_rows(p: Any, row: Any, rows: Any, cols: Any) -> None:
-    """:func:`prefetch` of both ends of so many rows, ``row`` apart: of all of them, where rows lie in two lines."""
-    for i in range(rows):
-        ask(p, i * row)
-        ask(p, i * row + cols - 1)
-
-
-@function
 def parts(n: Any, size: Any) -> Any:
     """How many parts hold n if none has more than ``size``: their quotient, rounded up."""
     return (n + size - 1) // size
