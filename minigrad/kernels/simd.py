@@ -492,6 +492,11 @@ def opaque(builder: Any, value: Any) -> Any:
     return builder.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], side_effect=False)
 
 
+def forget_memory(builder: Any) -> None:
+    """Let the compiler forget what it has read, so that it reads it again: an empty line of assembly, too."""
+    builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], side_effect=True)
+
+
 def keep_rolled(builder: Any, branch: Any) -> None:
     """Say of the branch that closes a loop: its body is long enough as it is."""
     module = builder.module
