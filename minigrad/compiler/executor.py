@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -94,12 +95,13 @@ class Executor:
         if call.launches is None:
             self._python(call)
             return
-        apart = [launch for launch in call.launches if launch.apart]
-        if len(apart) > 1 and len(apart) == len(call.launches):
-            self.parts.append(self._together(apart))
-            return
-        for launch in call.launches:
-            self._launch(launch, call)
+        for apart, neighbours in itertools.groupby(call.launches, lambda launch: launch.apart):
+            launches = list(neighbours)
+            if apart and len(launches) > 1:
+                self.parts.append(self._together(launches))
+                continue
+            for launch in launches:
+                self._launch(launch, call)
 
     def _launch(self, launch: Launch, call: Call) -> None:
         code, kernel = self._code(), launch.kernel

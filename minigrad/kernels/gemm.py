@@ -31,6 +31,9 @@ from minigrad.kernels.simd import (
     VECTOR_BYTES,
     Term,
     aligned,
+    atomic_add,
+    atomic_read,
+    atomic_write,
     first_lanes,
     fma,
     forget_memory,
@@ -93,6 +96,8 @@ _ALIAS, _WAYS = 4096, 8
 _STRIDE = 16
 #: From so many multiplications on, a panel of B is read often enough, and B is far enough away, to work in blocks.
 _LARGE = 1 << 22
+#: Threads take panels in turn if there are so many for each, or one waits too long for the other in the end.
+_TURNS = 4
 #: So many for each thread: 0.3 ms, where handing over takes 0.1.
 _THREAD = 1 << 24
 
@@ -574,24 +579,32 @@ def _panels(
 @function
 def _blocks(
     a: Any, m: Any, depth: Any, a_row: Any, a_k: Any, b: Any, n: Any, b_k: Any, b_col: Any, c: Any, c_row: Any,
-    bias: Any, biased: Any, work: Any, block: Any, deep: Any, row: Any,
+    bias: Any, biased: Any, turns: Any, kept: Any, own: Any, block: Any, deep: Any, row: Any,
 ) -> None:  # fmt: skip
     """The same for large ones: of ``deep`` k, ``block`` rows of A stay in the second-level cache while panels pass.
 
+    Such a block is a *stage*. Several threads may call this at once with the same ``turns``, zeros at first: turns[0]
+    counts the panels of all stages, which they take one after the other, and turns[1 + j] the stages that panel j is
+    through. A thread that finds nothing left is done, and one that comes late finds less.
+
     Rows of A are copied together, ``row`` apart, where they are not contiguous, or alias. A panel of B is, too, a part
-    of it after each tile of the panel before it; ``work`` keeps all panels if there are several blocks, else two. Each
-    tile asks for the part that follows it, of B or, where B is far, of the panel that was kept, and for C's next tile.
+    of it after each tile of the panel before it; where there are several blocks of A, ``kept`` has room for all
+    panels, else ``own`` has for two, and in any case for a block of A. Each tile asks for the part that follows it, of
+    B or, where B is far, of the panel that was kept, and for C's next tile.
     """
-    w, work = width(c), aligned(work)
-    size, kept = 2 * w * deep, m > block
-    packed_a = offset(work, (parts(n, 2 * w) if kept else 2) * size)
-    for start in range(0, max(depth, 1), deep):
-        steps = min(deep, depth - start)
-        fresh, last = start == 0, biased and start + deep >= depth
-        rows_of_b = offset(b, start * b_k)
-        _pack(rows_of_b, b_k, b_col, min(2 * w, n), 0, steps, work)
-        for top in range(0, m, block):
-            rows = min(block, m - top)
+    w, kept, own = width(c), aligned(kept), aligned(own)
+    size, panels, blocks = 2 * w * deep, parts(n, 2 * w), parts(m, block)
+    packed_a = offset(own, 0 if blocks > 1 else 2 * size)
+    near = n * deep * itemsize(c) <= _NEAR
+    p, p_row, p_k = a, a_row, a_k
+    start = top = steps = rows = tiles = side = 0
+    stage, packed, last, turn = -1, -1, panels * blocks * parts(depth, deep), atomic_add(turns, 0, 1)
+    while turn < last:
+        if turn // panels != stage:
+            stage = turn // panels
+            start, top = stage // blocks * deep, stage % blocks * block
+            steps, rows = min(deep, depth - start), min(block, m - top)
+            tiles = parts(rows, TALL)
             p, p_row, p_k = offset(a, top * a_row + start * a_k), a_row, a_k
             if a_k == 1 and aliases(a, a_row):
                 _copy(p, a_row, rows, steps, packed_a, row)
@@ -599,51 +612,70 @@ def _blocks(
             elif a_k != 1 and a_row == 1:
                 _turned_copy(p, a_k, rows, steps, packed_a, row)
                 p, p_row, p_k = packed_a, row, 1
-            tiles = parts(rows, TALL)
-            part = parts(parts(steps, tiles), _STRIDE) * _STRIDE
-            near = top > 0 and n * deep * itemsize(c) <= _NEAR
-            for j in range(0, n, 2 * w):
-                place, cols, more = j // (2 * w), min(2 * w, n - j), max(0, min(2 * w, n - j - 2 * w))
-                panel = offset(work, (place if kept else place % 2) * size)
-                later = offset(work, (place + 1 if kept else (place + 1) % 2) * size)
-                x, y = p, offset(c, top * c_row + j)
-                next_b, next_k, next_col = offset(rows_of_b, (j + 2 * w) * b_col), b_k, b_col
-                if top > 0:
-                    next_b, next_k, next_col = later, 2 * w, 1
-                left, done = rows, 0
-                for i in range(tiles, 0, -1):
-                    height = left // i
-                    left -= height
-                    stop = min(done + part, steps) if more > 0 else done
-                    ahead, row_ahead, rows_ahead, length = offset(next_b, done * next_k), next_k, stop - done, more
-                    if next_col != 1:
-                        row_ahead, rows_ahead, length = next_col, more, stop - done
-                    if near:
-                        rows_ahead = 0
-                    below, rows_below = offset(y, height * c_row), min(TALL, left)
-                    if i == 1 and more > 0:
-                        below, rows_below = offset(c, top * c_row + j + 2 * w), min(TALL, rows)
-                    if cols == 2 * w and p_k == 1 and height >= _LOW:
-                        _asking(
-                            height, x, p_row, p_k, panel, 2 * w, y, c_row, offset(bias, j), cols, steps, fresh, last,
-                            below, rows_below, ahead, row_ahead, rows_ahead, length,
-                        )  # fmt: skip
-                    else:
-                        _panel(x, panel, y, offset(bias, j), height, p_row, p_k, 2 * w, c_row, cols, steps, fresh, last)
-                    x, y = offset(x, height * p_row), offset(y, height * c_row)
-                    if top == 0:
-                        _pack(next_b, next_k, next_col, more, done, stop, later)
-                    done = stop
+        at = turn % panels
+        j = at * 2 * w
+        cols = min(2 * w, n - j)
+        while atomic_read(turns, 1 + at) < stage:
+            pass
+        panel = offset(kept, at * size) if blocks > 1 else offset(own, side * size)
+        if top == 0 and packed != turn:
+            _pack(offset(b, start * b_k + j * b_col), b_k, b_col, cols, 0, steps, panel)
+        later = atomic_add(turns, 0, 1)
+        next_at, next_stage = later % panels, later // panels
+        next_j, next_start, next_top = next_at * 2 * w, next_stage // blocks * deep, next_stage % blocks * block
+        next_steps, more = min(deep, depth - next_start), min(2 * w, n - next_j)
+        next_panel = offset(kept, next_at * size) if blocks > 1 else offset(own, (1 - side) * size)
+        packs = later < last and next_top == 0 and (blocks == 1 or atomic_read(turns, 1 + next_at) >= next_stage)
+        next_b, next_k, next_col = next_panel, 2 * w, 1
+        if packs:
+            next_b, next_k, next_col = offset(b, next_start * b_k + next_j * b_col), b_k, b_col
+        asks = packs or (later < last and next_top > 0 and not near)
+        part = parts(parts(next_steps, tiles), _STRIDE) * _STRIDE
+        x, y, left, done = p, offset(c, top * c_row + j), rows, 0
+        fresh, biases = start == 0, biased and start + deep >= depth
+        for i in range(tiles, 0, -1):
+            height = left // i
+            left -= height
+            stop = min(done + part, next_steps)
+            row_ahead, rows_ahead, length = next_k, stop - done, more
+            if next_col != 1:
+                row_ahead, rows_ahead, length = next_col, more, stop - done
+            if not asks:
+                rows_ahead = 0
+            below, rows_below = offset(y, height * c_row), min(TALL, left)
+            if i == 1 and later < last:
+                below, rows_below = offset(c, next_top * c_row + next_j), min(TALL, m - next_top)
+            if cols == 2 * w and p_k == 1 and height >= _LOW:
+                _asking(
+                    height, x, p_row, p_k, panel, 2 * w, y, c_row, offset(bias, j), cols, steps, fresh, biases,
+                    below, rows_below, offset(next_b, done * next_k), row_ahead, rows_ahead, length,
+                )  # fmt: skip
+            else:
+                _panel(x, panel, y, offset(bias, j), height, p_row, p_k, 2 * w, c_row, cols, steps, fresh, biases)
+            x, y = offset(x, height * p_row), offset(y, height * c_row)
+            if packs:
+                _pack(next_b, next_k, next_col, more, done, stop, next_panel)
+            done = stop
+        atomic_write(turns, 1 + at, stage + 1)
+        packed = later if packs else -1
+        turn, side = later, 1 - side
 
 
-@kernel("MMM*TT*", ints=4, uses=[_panel])
+@kernel("i*", ints=1)
+def _clear(x: Any, n: Any) -> None:
+    """Zeros for x[:n]."""
+    for i in range(n):
+        x[i] = 0
+
+
+@kernel("MMM*Ti*T*T*", ints=4, uses=[_panel])
 def _blocked(
     a: Any, m: Any, depth: Any, a_row: Any, a_k: Any, b: Any, _b: Any, n: Any, b_k: Any, b_col: Any,
-    c: Any, _m: Any, _n: Any, c_row: Any, _c: Any, bias: Any, work: Any, biased: Any, block: Any, deep: Any,
-    row: Any,
+    c: Any, _m: Any, _n: Any, c_row: Any, _c: Any, bias: Any, turns: Any, kept: Any, own: Any,
+    biased: Any, block: Any, deep: Any, row: Any,
 ) -> None:  # fmt: skip
     """c = a b, plus bias if ``biased``, by :func:`_blocks`; the rows of c are contiguous."""
-    _blocks(a, m, depth, a_row, a_k, b, n, b_k, b_col, c, c_row, bias, biased != 0, work, block, deep, row)
+    _blocks(a, m, depth, a_row, a_k, b, n, b_k, b_col, c, c_row, bias, biased != 0, turns, kept, own, block, deep, row)
 
 
 @kernel("MMM*T", ints=1, uses=[_panel])
@@ -677,35 +709,39 @@ def _matmul_batch(
 
 
 def _large(a: Array, b: Array, out: Array, bias: Array | None = None) -> None:
-    """out = a b, plus bias, with room to copy blocks of both together, and by several threads."""
+    """out = a b, plus bias, with room to copy blocks of both together, and by several threads.
+
+    They take panels of B in turn, or, where there are few, share the rows of A.
+    """
     (m, n), k, dtype = out.shape, a.shape[1], a.dtype
     lanes, size = 2 * VECTOR_BYTES // dtype.itemsize, dtype.itemsize
-    share = max(1, min(POOL.size, m * k * n // _THREAD))
+    share, panels = max(1, min(POOL.size, m * k * n // _THREAD)), -(-n // lanes)
     pieces = -(-k // _DEEP)
     deep = k if k <= _ONCE else -(-k // (pieces * _STRIDE)) * _STRIDE
     row = -(-deep // _STRIDE) * _STRIDE + _STRIDE
     row += _STRIDE if row * size % _ALIAS == 0 else 0
-    by_rows = m >= n  # what is not cut, each copies
-    step = TALL if by_rows else lanes  # each part has whole tiles
-    width = -(-(m if by_rows else n) // (step * share)) * step
-    parts = []
-    for start in range(0, m if by_rows else n, width):
-        cut = slice(start, start + width)
-        x, y, z = (a[cut], b, out[cut]) if by_rows else (a, b[:, cut], out[:, cut])
-        rows, columns = z.shape
-        most = _BLOCK // (deep * size)
-        if columns * deep * size <= _NEAR:
-            most = TALL if k <= _FLAT and x.strides[1] == size else min(most, _FEW)
-        blocks = -(-rows // most)
-        block = -(-rows // (blocks * TALL)) * TALL
-        panels = -(-columns // lanes) if blocks > 1 else 2
-        work = empty(panels * lanes * deep + block * row + lanes, dtype)  # some more, for its beginning is aligned
-        added = z if bias is None else bias if by_rows else bias[cut]
-        parts.append((x, y, z, added, work, bias is not None, block, deep, row))
-    if len(parts) == 1:
-        _blocked[dtype](*parts[0])
+    together = panels >= _TURNS * share
+    rows = m if together else -(-m // (TALL * share)) * TALL  # whole tiles
+    most = _BLOCK // (deep * size)
+    if n * deep * size <= _NEAR:
+        most = TALL if k <= _FLAT and a.strides[1] == size else min(most, _FEW)
+    blocks = -(-rows // most)
+    block = -(-rows // (blocks * TALL)) * TALL
+    many = rows > block
+    turns = empty((-(-m // rows), 1 + panels), np.int64)
+    _clear[dtype](turns, turns.size)
+    launches = []
+    for start, shared in zip(range(0, m, rows), turns, strict=True):
+        x, z = a[start : start + rows], out[start : start + rows]
+        kept = empty(panels * lanes * deep + lanes, dtype) if many else None  # some more, for its beginning is aligned
+        for _ in range(share if together else 1):
+            own = empty((0 if many else 2 * lanes * deep) + block * row + lanes, dtype)
+            added, known = z if bias is None else bias, own if kept is None else kept
+            launches.append((x, b, z, added, shared, known, own, bias is not None, block, deep, row))
+    if len(launches) == 1:
+        _blocked[dtype](*launches[0])
     else:
-        POOL.run([_blocked.unlocked(*part) for part in parts])
+        POOL.run([_blocked.unlocked(*launch) for launch in launches])
 
 
 def matmul(a: Array, b: Array) -> Array:

@@ -487,6 +487,37 @@ def parts(n: Any, size: Any) -> Any:
     return (n + size - 1) // size
 
 
+@intrinsic
+def atomic_add(typingctx: Any, p: Any, i: Any, number: Any) -> Any:
+    """Add to p[i], which other threads may add to as well; what it was before."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.atomic_rmw("add", builder.gep(args[0], [args[1]]), args[2], "monotonic")
+
+    return types.int64(p, types.int64, types.int64), codegen
+
+
+@intrinsic
+def atomic_read(typingctx: Any, p: Any, i: Any) -> Any:
+    """p[i]; what another thread had written before it wrote this by :func:`atomic_write` can be seen afterwards."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.load_atomic(builder.gep(args[0], [args[1]]), "acquire", 8)
+
+    return types.int64(p, types.int64), codegen
+
+
+@intrinsic
+def atomic_write(typingctx: Any, p: Any, i: Any, number: Any) -> Any:
+    """p[i] = number, after all that this thread has written: see :func:`atomic_read`."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store_atomic(args[2], builder.gep(args[0], [args[1]]), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(p, types.int64, types.int64), codegen
+
+
 def opaque(builder: Any, value: Any) -> Any:
     """The same value, of which the compiler knows nothing: an empty line of assembly, for any machine."""
     return builder.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], side_effect=False)

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from kernel_tools import layouts, same
 
 from minigrad.kernels import gemm, get_num_threads, set_num_threads
-from minigrad.kernels.jit import kernel, recorded
+from minigrad.kernels.jit import address_of, kernel, recorded
+from minigrad.kernels.pool import POOL
 from minigrad.kernels.reduction import sum as sum_of
 from minigrad.kernels.simd import fma, parts
 
@@ -209,7 +210,7 @@ BLOCKS += [(70, k, 700) for k in (1025, 1152, 1153)]
 
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("shape", BLOCKS)
-def test_threads_share_whole_tiles_and_have_room_for_blocks(shape, turned, dtype):
+def test_threads_take_panels_in_turn_or_share_rows_and_have_room(shape, turned, dtype):
     m, k, n = shape
     a = np.empty((k, m), dtype).T if turned else np.empty((m, k), dtype)
     lanes, size, before = 2 * gemm.VECTOR_BYTES // dtype.itemsize, dtype.itemsize, get_num_threads()
@@ -217,30 +218,60 @@ def test_threads_share_whole_tiles_and_have_room_for_blocks(shape, turned, dtype
     for threads in (1, 2, 3, 50):
         set_num_threads(threads)
         try:
-            _, parts = recorded(gemm.matmul, (a, np.empty((k, n), dtype)), {})
+            _, (clear, *parts) = recorded(gemm.matmul, (a, np.empty((k, n), dtype)), {})
         finally:
             set_num_threads(before)
-        share = max(1, min(threads, m * k * n >> 24))
-        by_rows = m >= n
-        whole, step = (m, gemm.TALL) if by_rows else (n, lanes)
-        lengths = [part.operands[2].shape[0 if by_rows else 1] for part in parts]
-        assert sum(lengths) == whole
-        assert len(parts) <= share
-        assert all(length % step == 0 for length in lengths[:-1])
-        assert whole / share <= lengths[0] < whole / share + step or len(parts) == 1
+        share, panels = max(1, min(threads, m * k * n >> 24)), -(-n // lanes)
+        lengths = [len(part.operands[2]) for part in parts]
+        if panels >= 4 * share:
+            assert lengths == [m] * share
+            assert len({address_of(part.operands[4]) for part in parts}) == 1
+        else:
+            assert sum(lengths) == m
+            assert len(lengths) <= share
+            assert all(length % gemm.TALL == 0 for length in lengths[:-1])
+            assert m / share <= lengths[0] < m / share + gemm.TALL or len(lengths) == 1
+            assert len({address_of(part.operands[4]) for part in parts}) == len(parts)
+        assert len({address_of(part.operands[6]) for part in parts}) == len(parts)
+        assert clear.operands[0].size == clear.operands[1] == (1 + panels) * len(clear.operands[0])
+        pieces = 1 if k <= 832 else -(-k // 576)
+        deep = k if pieces == 1 else next(d for d in range(16, 577, 16) if pieces * d >= k)
+        row = next(r for r in range(deep + 16, deep + 48) if r % 16 == 0 and r * size % 4096)
+        most = room_for // (deep * size)
+        if n * deep * size <= 1 << 21:
+            most = gemm.TALL if k <= 64 and not turned else min(most, few)
         for part in parts:
-            (rows, columns), room, (block, deep, row) = part.operands[2].shape, part.operands[4].size, part.operands[6:]
-            pieces = 1 if k <= 832 else -(-k // 576)
-            assert deep == (k if pieces == 1 else next(d for d in range(16, 577, 16) if pieces * d >= k))
-            assert row == next(r for r in range(deep + 16, deep + 48) if r % 16 == 0 and r * size % 4096)
+            turns, kept, own, _, block = part.operands[4:9]
+            assert part.operands[9:] == (deep, row)
+            assert turns.shape == (1 + panels,)
             assert block % gemm.TALL == 0
-            most = room_for // (deep * size)
-            if columns * deep * size <= 1 << 21:
-                most = gemm.TALL if k <= 64 and not turned else min(most, few)
-            blocks = -(-rows // most)
-            assert rows / blocks <= block < rows / blocks + gemm.TALL
-            panels = -(-columns // lanes) if blocks > 1 else 2
-            assert room == panels * lanes * deep + block * row + lanes
+            blocks = -(-lengths[0] // most)
+            assert lengths[0] / blocks <= block < lengths[0] / blocks + gemm.TALL
+            if lengths[0] > block:
+                assert kept.size == panels * lanes * deep + lanes
+                assert own.size == block * row + lanes
+            else:
+                assert address_of(kept) == address_of(own)
+                assert own.size == 2 * lanes * deep + block * row + lanes
+
+
+@pytest.mark.parametrize("room", [1 << 14, 1 << 30])
+def test_whoever_takes_the_turns(room, dtype, rng, monkeypatch):
+    """A thread alone does what the others leave, in any order; several do it at once, with a panel's turns in order."""
+    for name, value in {"_THREAD": 1 << 18, "_DEEP": 64, "_ONCE": 64, "_BLOCK": room, "_NEAR": 0}.items():
+        monkeypatch.setattr(gemm, name, value)
+    a, b, bias = rng.standard_normal((100, 250)), rng.standard_normal((400, 250)), rng.standard_normal(400)
+    a, b, bias = a.astype(dtype), b.astype(dtype), bias.astype(dtype)
+    want, before, run = plain(a, b.T) + bias, get_num_threads(), POOL.run
+    orders = [lambda parts: [part() for part in parts], lambda parts: [part() for part in parts[::-1]]]
+    set_num_threads(3)
+    try:
+        for how in (*orders, *[run] * 40):
+            monkeypatch.setattr(POOL, "run", how)
+            for x in (a, np.asfortranarray(a)):
+                assert same(gemm.linear(x, b, bias), want)
+    finally:
+        set_num_threads(before)
 
 
 sizes = st.integers(1, 300)
