@@ -80,6 +80,10 @@ class Recording:
         self.end = memoryview(self.ended)  # type: ignore[arg-type]  # arrays are buffers
         self.whole = self.executor.single if self.fixed else None
         self.agree, self.go = agree[_F64], replay_if_agreed[_F64]
+        self.tables: list[Array] = [guard.words, self.table, self.ended, self.objects]
+        if self.whole is not None:
+            self.tables.append(self.whole.array)
+            self.last = len(self.whole.array) - 1  # where its END is
         written = {ref.root for call in program.calls for ref in call.writes}
         self.memory = [root.array for root in written if root.array is not None]
         self.written = list({id(c): c for c in self._cells()}.values())
@@ -154,33 +158,33 @@ class Recording:
         """What the function returns for these arguments; NOT_MINE if this recording is not for them, or not for now."""
         if len(args) != self.flat or state.kernels != "own" or state.observer is not None or not state.grad:
             return NOT_MINE
+        operands = self.tables.copy()
         if self.plain:  # whether these are arrays, agree finds out
-            arrays = [arg._data if type(arg) is Tensor and arg.node is None else arg for arg in args]
+            for arg in args:
+                operands.append(arg._data if type(arg) is Tensor and arg.node is None else arg)
         else:
-            arrays, self.numbers = [], []
+            self.numbers = []
             for arg, entry in zip(args, self.spec, strict=True):
                 kind = entry[0]
                 if kind == "array":
-                    arrays.append(arg._data if type(arg) is Tensor and arg.node is None else arg)
+                    operands.append(arg._data if type(arg) is Tensor and arg.node is None else arg)
                 elif kind == "number":
                     if type(arg) is not float:
                         return NOT_MINE
                     self.numbers.append(arg)
                 elif id(arg) != entry[1] if kind == "leaf" else type(arg) is not entry[1] or arg != entry[2]:
                     return NOT_MINE
-        guard, code = self.guard, self.whole
-        if not guard.holds():
+        if not self.guard.holds():
             return NOT_MINE
-        if code is None:
-            self.agree(guard.words, self.table, self.ended, self.objects, *arrays)
-            return self.replay(arrays) if self.end[0] == 0 else NOT_MINE
-        self.go(guard.words, self.table, self.ended, self.objects, code.array, *arrays)
-        end = self.end[0]
-        if end < 0:
-            return NOT_MINE
-        if end in code.checks:
-            self.executor.refuse(code.checks[end], [*arrays, *self.places])
-        return self._finish([*arrays, *self.places] if self.borrows else [])
+        if self.whole is None:
+            self.agree(*operands)
+            return self.replay(operands[len(self.tables) :]) if self.end[0] == 0 else NOT_MINE
+        self.go(*operands)
+        if (end := self.end[0]) != self.last:
+            if end < 0:
+                return NOT_MINE
+            self.executor.refuse(self.whole.checks[end], [*operands[len(self.tables) :], *self.places])
+        return self._finish([*operands[len(self.tables) :], *self.places] if self.borrows else [])
 
     def replay(self, arrays: list[Array]) -> Any:
         """Run the program on these arrays; what the function returned, with values of now."""
