@@ -588,13 +588,13 @@ def _blocks(
     through. A thread that finds nothing left is done, and one that comes late finds less.
 
     Rows of A are copied together, ``row`` apart, where they are not contiguous, or alias. A panel of B is, too, a part
-    of it after each tile of the panel before it; where there are several blocks of A, ``kept`` has room for all
-    panels, else ``own`` has for two, and in any case for a block of A. Each tile asks for the part that follows it, of
+    of it after each tile of the panel before it. ``own`` has room for two panels and a block of A; where there are
+    several blocks, ``kept`` has for all panels. Each tile asks for the part that follows it, of
     B or, where B is far, of the panel that was kept, and for C's next tile.
     """
     w, kept, own = width(c), aligned(kept), aligned(own)
     size, panels, blocks = 2 * w * deep, parts(n, 2 * w), parts(m, block)
-    packed_a = offset(own, 0 if blocks > 1 else 2 * size)
+    packed_a = offset(own, 2 * size)
     near = n * deep * itemsize(c) <= _NEAR
     p, p_row, p_k = a, a_row, a_k
     start = top = steps = rows = tiles = side = 0
@@ -727,15 +727,16 @@ def _large(a: Array, b: Array, out: Array, bias: Array | None = None) -> None:
         most = TALL if k <= _FLAT and a.strides[1] == size else min(most, _FEW)
     blocks = -(-rows // most)
     block = -(-rows // (blocks * TALL)) * TALL
-    many = rows > block
     turns = empty((-(-m // rows), 1 + panels), np.int64)
     _clear[dtype](turns, turns.size)
     launches = []
     for start, shared in zip(range(0, m, rows), turns, strict=True):
         x, z = a[start : start + rows], out[start : start + rows]
-        kept = empty(panels * lanes * deep + lanes, dtype) if many else None  # some more, for its beginning is aligned
+        kept = (
+            empty(panels * lanes * deep + lanes, dtype) if rows > block else None
+        )  # some more, for its beginning is aligned
         for _ in range(share if together else 1):
-            own = empty((0 if many else 2 * lanes * deep) + block * row + lanes, dtype)
+            own = empty(2 * lanes * deep + block * row + lanes, dtype)
             added, known = z if bias is None else bias, own if kept is None else kept
             launches.append((x, b, z, added, shared, known, own, bias is not None, block, deep, row))
     if len(launches) == 1:

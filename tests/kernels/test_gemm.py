@@ -248,12 +248,36 @@ def test_threads_take_panels_in_turn_or_share_rows_and_have_room(shape, turned, 
             assert block % gemm.TALL == 0
             blocks = -(-lengths[0] // most)
             assert lengths[0] / blocks <= block < lengths[0] / blocks + gemm.TALL
+            assert own.size == 2 * lanes * deep + block * row + lanes
             if lengths[0] > block:
                 assert kept.size == panels * lanes * deep + lanes
-                assert own.size == block * row + lanes
             else:
                 assert address_of(kept) == address_of(own)
-                assert own.size == 2 * lanes * deep + block * row + lanes
+
+
+def test_a_last_part_that_is_no_longer_than_a_block_keeps_to_its_room(dtype, rng, monkeypatch):
+    """Rows are cut for 4 threads into three parts of two tiles and one of half a tile; a block of A is a tile."""
+    tall, made, make = gemm.TALL, [], np.empty
+    room = tall * 60 * dtype.itemsize
+
+    def fenced(shape, dtype=float):
+        if np.dtype(dtype).kind != "f" or isinstance(shape, tuple):
+            return make(shape, dtype)
+        memory = make(shape + 40_000, dtype)
+        memory[shape:] = 7
+        made.append(memory[shape:])
+        return memory[:shape]
+
+    for name, value in {"_THREAD": 1, "_BLOCK": room, "_NEAR": 0, "_LARGE": 1, "_TURNS": 100, "empty": fenced}.items():
+        monkeypatch.setattr(gemm, name, value)
+    m = 6 * tall + tall // 2
+    a, b = rng.standard_normal((m, 60)).astype(dtype), rng.standard_normal((60, 90)).astype(dtype)
+    monkeypatch.setattr(POOL, "size", 4)
+    monkeypatch.setattr(POOL, "run", lambda parts: [part() for part in parts])
+    for x in (a, np.asfortranarray(a)):
+        assert same(gemm.matmul(x, b), plain(a, b))
+    assert made
+    assert all((fence == 7).all() for fence in made)
 
 
 @pytest.mark.parametrize("room", [1 << 14, 1 << 30])
