@@ -86,7 +86,7 @@ def mapped(text: Callable[..., Term], options: int = 0) -> Any:
     scope["loop"].__name__ = scope["loop"].__qualname__ = f"{name}_loop"  # the name in the cache
     call = scope[name]
     call.__doc__ = text.__doc__
-    call.kernel = scope["kernel"] = jit.kernel("T" * len(operands) + "T*", ints=1)(scope["loop"])
+    call.kernel = scope["kernel"] = jit.kernel("T" * len(operands) + "T*", ints=1, elementwise=True)(scope["loop"])
     return call
 
 

@@ -318,11 +318,17 @@ class Kernel(dict[Any, Callable[..., None]]):
 
     Within a kernel that declares it in ``uses``, ``other(*words)`` calls the machine code of another one, in the
     precision of its first pointer: what large kernels share is compiled once.
+
+    The last word of an ``elementwise`` kernel is a number of elements, more than any of its options has: those of each
+    array that has so many depend on nothing but their like in the others, so that a part of them can be had alone.
     """
 
-    def __init__(self, body: Callable[..., None], codes: str, ints: int, uses: Sequence[Kernel]) -> None:
+    def __init__(
+        self, body: Callable[..., None], codes: str, ints: int, uses: Sequence[Kernel], elementwise: bool
+    ) -> None:
         super().__init__()
         self.body, self.codes, self.ints, self.uses = body, codes.replace("*", ""), ints, tuple(uses)
+        self.elementwise = elementwise
         ends = [codes[i : i + 2] for i, code in enumerate(codes) if code != "*"]
         self.writes = tuple(["*" in end or end[0] == "e" for end in ends])
         self.__name__, self.__doc__ = body.__name__, body.__doc__
@@ -377,7 +383,8 @@ class Kernel(dict[Any, Callable[..., None]]):
 
     def unlocked(self, *operands: Any) -> Callable[[], None]:
         """``self[dtype](*operands)`` as a call that leaves the interpreter's lock to other threads meanwhile."""
-        dtype = next(x.dtype for x, code in zip(operands, self.codes, strict=False) if code not in _ELEMENTS)
+        kinds = [x.dtype for x, code in zip(operands, self.codes, strict=False) if code not in _ELEMENTS]
+        dtype = kinds[0] if kinds else np.dtype(np.float64)  # any: its words are the same
         if isinstance(dtype, _Recording):
             return dtype.record(self, operands, apart=True)
         words = self.words(operands, address_of)
@@ -518,6 +525,11 @@ def _write(file: Path, code: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def kernel(codes: str, ints: int, uses: Sequence[Kernel] = ()) -> Callable[[Callable[..., None]], Kernel]:
-    """Declare a kernel: see the module's docstring for the operand codes. ``uses``: the kernels that it calls."""
-    return lambda body: Kernel(body, codes, ints, uses)
+def kernel(
+    codes: str, ints: int, uses: Sequence[Kernel] = (), elementwise: bool = False
+) -> Callable[[Callable[..., None]], Kernel]:
+    """Declare a kernel: see the module's docstring for the operand codes, and :class:`Kernel` for the rest.
+
+    ``uses``: the kernels that it calls.
+    """
+    return lambda body: Kernel(body, codes, ints, uses, elementwise)

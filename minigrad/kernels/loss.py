@@ -146,10 +146,10 @@ def mse(a: Array, b: Array) -> Array:
     return out
 
 
-@kernel("TTTT*", ints=1)
-def _mse_vjp(g: Any, a: Any, b: Any, out: Any, n: Any) -> None:
-    """out = (a - b) (g (2 / n))."""
-    scale = _scale(g[0], 2.0 / n)
+@kernel("TTTT*", ints=2, elementwise=True)
+def _mse_vjp(g: Any, a: Any, b: Any, out: Any, divisor: Any, n: Any) -> None:
+    """out = (a - b) (g (2 / divisor))."""
+    scale = _scale(g[0], 2.0 / divisor)
     for i in range(0, n, width(a)):
         store(out, i, n, _scaled_difference(load(a, i, n), load(b, i, n), scale))
 
@@ -167,5 +167,5 @@ def _scaled_difference(a: Term, b: Term, scale: Term) -> Term:
 def mse_vjp(g: Array, a: Array, b: Array) -> Array:
     """(a - b) (g (2 / n)), ``g`` 0-d; 2 / n is rounded to the dtype, then its product with g."""
     out = np.empty(a.shape, a.dtype)
-    _mse_vjp[a.dtype](g.ravel(), a.ravel(), b.ravel(), out, a.size)
+    _mse_vjp[a.dtype](g.ravel(), a.ravel(), b.ravel(), out, a.size, a.size)
     return out

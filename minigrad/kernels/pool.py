@@ -68,7 +68,10 @@ POOL = Pool()
 
 
 def set_num_threads(count: SupportsIndex) -> None:
-    """How many threads large products may use, from now on and in the whole process; 1 is serial.
+    """How many threads large work may use, from now on and in the whole process; 1 is serial.
+
+    Large are matrix products from 16 million multiplications, and in compiled steps what is elementwise, optimizers
+    among it, from a quarter of a million elements.
 
     The default is MINIGRAD_NUM_THREADS, or as many cores as the process may use. Bits are the same for any number.
     Raises TypeError for what is no integer, ValueError below 1.
@@ -86,5 +89,5 @@ def set_num_threads(count: SupportsIndex) -> None:
 
 
 def get_num_threads() -> int:
-    """How many threads large products may use."""
+    """How many threads large work may use."""
     return POOL.size

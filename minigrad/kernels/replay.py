@@ -126,6 +126,18 @@ def _patch(code: Any, arguments: Any) -> None:
         code[code[patch + 1]] = _peek(arguments[code[patch]] + DATA) + code[patch + 2]
 
 
+@kernel("i*v", ints=0)
+def patch(code: Any, arguments: Any, count: Any) -> None:
+    """Patch the addresses of the arguments into a program."""
+    _patch(code, arguments)
+
+
+@kernel("i*i*", ints=0)
+def walk(code: Any, ended: Any) -> None:
+    """Run a program that has been patched. ``ended``: see :func:`_walk`."""
+    ended[0] = _walk(code)
+
+
 @kernel("i*i*v", ints=0)
 def replay(code: Any, ended: Any, arguments: Any, count: Any) -> None:
     """Patch the addresses of the arguments into a program, and run it. ``ended``: see :func:`_walk`."""

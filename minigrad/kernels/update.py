@@ -53,7 +53,7 @@ def _adam(p: Term, m: Term, v: Term, step: Term, root: Term, eps: Term) -> Term:
     return p - (step * m) / (v.call("sqrt") / root + eps)
 
 
-@kernel("T*Td", ints=1)
+@kernel("T*Td", ints=1, elementwise=True)
 def _sgd(p: Any, d: Any, h: Any, n: Any) -> None:
     """p = p - lr d', d' = d + decay p."""
     lr, decay, decays = h[0], h[2], h[2] != 0.0
@@ -64,7 +64,7 @@ def _sgd(p: Any, d: Any, h: Any, n: Any) -> None:
         store(p, i, n, _less(x, spread(lr, x), s))
 
 
-@kernel("T*TT*d", ints=1)
+@kernel("T*TT*d", ints=1, elementwise=True)
 def _sgd_momentum(p: Any, d: Any, buf: Any, h: Any, n: Any) -> None:
     """buf = momentum buf + (1 - dampening) d', d' = d + decay p; p = p - lr (buf, or d' + momentum buf)."""
     lr, momentum, decay, nesterov, kept = h[0], h[1], h[2], h[3] != 0.0, 1.0 - h[4]
@@ -82,7 +82,7 @@ def _sgd_momentum(p: Any, d: Any, buf: Any, h: Any, n: Any) -> None:
         store(p, i, n, _less(x, spread(lr, x), _plus_scaled(s, spread(momentum, x), b) if nesterov else b))
 
 
-@kernel("T*TT*T*d", ints=1)
+@kernel("T*TT*T*d", ints=1, elementwise=True)
 def _adam_step(p: Any, d: Any, m: Any, v: Any, h: Any, n: Any) -> None:
     """See :func:`adam`."""
     b1, b2, eps, decay, decoupled = h[1], h[2], h[3], h[4], h[5] != 0.0
@@ -143,7 +143,7 @@ def put(h: Array, value: Array, i: int) -> None:
         h[i] = value.reshape(())
 
 
-@kernel("T*dd", ints=1)
+@kernel("T*dd", ints=1, elementwise=True)
 def _shorten(g: Any, norm: Any, limit: Any, n: Any) -> None:
     if limit[0] < norm[0] and norm[0] < math.inf:
         scale = limit[0] / norm[0]
