@@ -61,16 +61,14 @@ def _merge(program: Program) -> None:
             if target.root in kept:
                 kept.add(memory)
 
-    def moved(value: Any) -> Any:
-        return value._replace(root=merged[value.root]) if isinstance(value, Ref) and value.root in merged else value
-
     for call in program.calls:
-        call.args, call.outs = tuple(map(moved, call.args)), tuple(map(moved, call.outs))
-        call.writes = tuple(map(moved, call.writes))
-        call.options = {name: moved(value) for name, value in call.options.items()}
-    program.outputs = list(map(moved, program.outputs))
+        if not merged.keys().isdisjoint(call.roots()):
+            call.args = tuple([_moved(x, merged) for x in call.args])
+            call.outs, call.writes = (tuple([_moved(x, merged) for x in refs]) for refs in (call.outs, call.writes))
+            call.options = {name: _moved(value, merged) for name, value in call.options.items()}
+    program.outputs = [_moved(x, merged) for x in program.outputs]
     for g in program.gradients:
-        g.before, g.after = moved(g.before), moved(g.after)
+        g.before, g.after = _moved(g.before, merged), _moved(g.after, merged)
 
 
 def _function(call: Call) -> tuple[Callable[..., Any], Op] | None:
@@ -150,12 +148,8 @@ def _lower(call: Call) -> None:
             return
         renamed[place.root] = ref.root
     call.launches = [
-        launch._replace(
-            operands=tuple(
-                x._replace(root=renamed.get(x.root, x.root)) if isinstance(x, Ref) else x for x in launch.operands
-            )
-        )
-        for launch in lowered
+        Launch(kernel, dtype, tuple([_moved(x, renamed) for x in operands]), apart)
+        for kernel, dtype, operands, apart in lowered
     ]
     call.scratch = [root for root in scratch if root not in renamed]
 
@@ -188,13 +182,16 @@ def _imitate(call: Call, other: Call) -> None:
         moved[root] = Root("temporary", root.size)
         call.scratch.append(moved[root])
     call.launches = [
-        launch._replace(
-            operands=tuple(
-                [x._replace(root=moved.get(x.root, x.root)) if isinstance(x, Ref) else x for x in launch.operands]
-            )
-        )
-        for launch in other.launches
+        Launch(kernel, dtype, tuple([_moved(x, moved) for x in operands]), apart)
+        for kernel, dtype, operands, apart in other.launches
     ]
+
+
+def _moved(value: Any, roots: dict[Root, Root]) -> Any:
+    """A Ref on another memory, if ``roots`` has one for its own; what is no Ref as it is."""
+    if type(value) is Ref and (root := roots.get(value.root)) is not None:
+        return Ref(root, *value[1:])
+    return value
 
 
 def _find(array: Array, places: Sequence[tuple[int, Root]]) -> Ref | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+
 from minigrad.compiler.program import Program, Root
 
 ALIGNMENT = 64  # a cache line, and the widest vector
@@ -13,19 +15,19 @@ def plan(program: Program, reuse: bool = True) -> None:
     Without ``reuse`` no two share a byte.
     """
     lives = program.lifetimes()
-    placed: list[tuple[int, int, int, int]] = []  # start, end, first, last
+    placed: list[tuple[int, int, int, int]] = []  # start, end, first, last; sorted
     for root in sorted(lives, key=lambda root: (-root.size, lives[root])):
         first, last = lives[root]
         size = rounded(root.size)
         place = 0
-        for start, end, begins, ends in sorted(placed):
+        for start, end, begins, ends in placed:
             if reuse and (ends < first or begins > last):
                 continue
             if start - place >= size:
                 break
             place = max(place, end)
         root.place = place
-        placed.append((place, place + size, first, last))
+        bisect.insort(placed, (place, place + size, first, last))
     program.arena = max((end for _, end, _, _ in placed), default=0)
     program.unplanned = sum(rounded(root.size) for root in lives)
 

@@ -12,9 +12,18 @@ import numpy as np
 
 from minigrad.engine.op import Op
 from minigrad.engine.state import line_of
-from minigrad.kernels.jit import Launch
+from minigrad.kernels.jit import Launch, address_of
 
 Array = np.ndarray[Any, Any]
+
+
+def extent(array: Array) -> tuple[int, int]:
+    """The addresses where the memory of an array begins and ends."""
+    if array.flags.c_contiguous:
+        start = address_of(array)
+        return start, start + array.nbytes
+    return np.lib.array_utils.byte_bounds(array)
+
 
 #: input: an argument of the step. state: memory that existed before, and is read or written where it is.
 #: grad: the gradient of a leaf. temporary: the program's own.
@@ -30,7 +39,7 @@ class Root:
         self.kind, self.size, self.array, self.name = kind, size, array, name
         self.index = index  # which array of each call it is; −1 where it is none
         self.place = 0  # bytes from the start of the arena, for temporaries
-        self.start = 0 if array is None else np.lib.array_utils.byte_bounds(array)[0]  # address, for memory of its own
+        self.start = 0 if array is None else extent(array)[0]  # address, for memory of its own
 
     def __repr__(self) -> str:
         return self.name or f"<{self.kind} of {self.size} bytes>"
@@ -130,16 +139,12 @@ class Call:
     scratch: list[Root] = field(default_factory=list)
     note: str = ""
 
-    def reads(self) -> Iterator[Ref]:
-        for value in (*self.args, *self.options.values()):
-            if isinstance(value, Ref):
-                yield value
+    def reads(self) -> list[Ref]:
+        return [value for value in (*self.args, *self.options.values()) if isinstance(value, Ref)]
 
-    def roots(self) -> Iterator[Root]:
+    def roots(self) -> list[Root]:
         """All memory that it touches."""
-        for ref in (*self.reads(), *self.outs, *self.writes):
-            yield ref.root
-        yield from self.scratch
+        return [ref.root for ref in (*self.reads(), *self.outs, *self.writes)] + self.scratch
 
     @property
     def flops(self) -> int:

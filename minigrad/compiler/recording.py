@@ -11,7 +11,7 @@ from minigrad.compiler.executor import Executor
 from minigrad.compiler.guard import Guard
 from minigrad.compiler.lower import lower, pin
 from minigrad.compiler.plan import plan
-from minigrad.compiler.program import Array, Number, Program, Ref
+from minigrad.compiler.program import Array, Number, Program, Ref, extent
 from minigrad.compiler.trace import Trace
 from minigrad.engine.state import State, mode
 from minigrad.engine.tensor import Tensor
@@ -92,13 +92,13 @@ class Recording:
         self.outputs: list[Array | None] = []
 
     def _cells(self) -> list[list[int]]:
-        places = {np.lib.array_utils.byte_bounds(x)[0] for x in self.memory}
+        places = {extent(x)[0] for x in self.memory}
         found = []
         for t in self.guard.tensors:
             base = t._data
             while isinstance(base.base, np.ndarray):
                 base = base.base
-            if np.lib.array_utils.byte_bounds(base)[0] in places:
+            if extent(base)[0] in places:
                 found.append(t.cell)
         return found
 

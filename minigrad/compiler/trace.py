@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.compiler.program import Array, Call, Gradient, Program, Ref, Root
+from minigrad.compiler.program import Array, Call, Gradient, Program, Ref, Root, extent
 from minigrad.engine.backward import Formula
 from minigrad.engine.state import PACKAGE, Observer, current, line_of, user_site
 from minigrad.engine.tensor import Tensor
@@ -28,11 +28,12 @@ class TraceError(RuntimeError):
 class Trace(Observer):
     """Observes a step while it runs, and makes a :class:`Program` of what it saw."""
 
-    __slots__ = ("alive", "calls", "gradients", "inputs", "owners", "roots", "starts", "state", "tensors")
+    __slots__ = ("alive", "calls", "gradients", "inputs", "owners", "refs", "roots", "starts", "state", "tensors")
 
     def __init__(self, inputs: Sequence[Array]) -> None:
         self.starts: list[int] = []  # addresses of blocks of memory, sorted, and the blocks
         self.roots: list[tuple[int, Root]] = []
+        self.refs: dict[int, Ref] = {}  # by the id of an array, which stays alive
         self.alive: list[Any] = []
         self.calls: list[Call] = []
         self.gradients: dict[Any, Gradient] = {}
@@ -48,15 +49,16 @@ class Trace(Observer):
     def _add(self, array: Array, root: Root) -> None:
         self.alive.append(array)
         if array.size:
-            low, _high = np.lib.array_utils.byte_bounds(array)
+            low, _high = extent(array)
             at = bisect.bisect(self.starts, low)
             self.starts.insert(at, low)
             self.roots.insert(at, (low, root))
 
     def known(self, array: Array) -> Ref | None:
         """Where an array lies, if its memory has been seen."""
-        if array.size == 0:
-            return None
+        ref = self.refs.get(id(array))
+        if ref is not None or array.size == 0:
+            return ref
         address = address_of(array)
         at = bisect.bisect(self.starts, address) - 1
         if at < 0:
@@ -64,14 +66,16 @@ class Trace(Observer):
         start, root = self.roots[at]
         if address >= start + root.size:
             return None
-        return Ref(root, address - start, array.shape, array.strides, array.dtype)
+        self.alive.append(array)
+        ref = self.refs[id(array)] = Ref(root, address - start, array.shape, array.strides, array.dtype)
+        return ref
 
     def _new(self, array: Array, kind: Any, name: str = "") -> Ref:
         """The place of an array whose memory has not been seen: all of the memory that it is a view of."""
         base = array
         while isinstance(base.base, np.ndarray):
             base = base.base
-        low, high = np.lib.array_utils.byte_bounds(base)
+        low, high = extent(base)
         root = Root(kind, high - low, None if kind == "temporary" else base, name)
         if kind != "temporary":
             root.name = name or f"state {len(self.state)}"

@@ -366,15 +366,20 @@ class Formula(Op):
         return (np.asarray(self.rule.run(self.ordered(values, options), kernels)),)
 
     def ordered(self, values: Sequence[Any], options: dict[str, Any]) -> list[Any]:
+        if not self.defaults:
+            return list(values)
         arrays = iter(values)
         pairs = zip(self.rule.names, self.rule.arrays, strict=True)
         return [next(arrays) if is_array else options[name] for name, is_array in pairs]
 
 
+_formula = functools.cache(Formula)
+
+
 def _as_op(rule: Rule, values: Sequence[Any]) -> Any:
     pairs = list(zip(rule.names, rule.arrays, values, strict=True))
-    arrays = tuple(value for _, is_array, value in pairs if is_array)
-    return apply(Formula(rule), arrays, {name: value for name, is_array, value in pairs if not is_array})
+    arrays = tuple([value for _, is_array, value in pairs if is_array])
+    return apply(_formula(rule), arrays, {name: value for name, is_array, value in pairs if not is_array})
 
 
 def _residual(node: Node, rule: Rule, value: Any) -> Any:

@@ -129,8 +129,10 @@ class State:
 
     def copy(self, **changes: Any) -> State:
         new = State.__new__(State)
-        for name in State.__slots__:
-            setattr(new, name, changes.get(name, getattr(self, name)))
+        new.grad, new.record, new.kernels, new.observer = self.grad, self.record, self.kernels, self.observer
+        new.path, new.site, new.undoing = self.path, self.site, self.undoing
+        for name, value in changes.items():
+            setattr(new, name, value)
         return new
 
 
