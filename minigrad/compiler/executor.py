@@ -26,9 +26,9 @@ _REPLAY, _BATCHES, _PATCH, _WALK, _MOVE = (
     walking.move,
 )
 
-#: Elements from which several threads do what is elementwise: a tanh of so many takes 0.12 ms, and handing half of
-#: them to another thread 0.06.
-_SHARED = 1 << 18
+#: Elements from which several threads do what is elementwise: a tanh of so many takes 0.03 ms, and handing half of
+#: them to another thread that is awake less than 0.01.
+_SHARED = 1 << 16
 
 _ARENA = Root("temporary", 0)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from minigrad.kernels import elementwise, gemm, jit, loss, random, reduction, replay, statistics, update
+from minigrad.kernels import elementwise, gemm, jit, loss, pool, random, reduction, replay, statistics, update
 from minigrad.kernels.pool import get_num_threads, set_num_threads
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
 def _all() -> dict[jit.Kernel, str]:
     """Every kernel of these rooms, with its name."""
     found = {}
-    for room in (elementwise, gemm, loss, random, reduction, replay, statistics, update):
+    for room in (elementwise, gemm, loss, pool, random, reduction, replay, statistics, update):
         for thing in vars(room).values():
             kernel = getattr(thing, "kernel", thing)
             if isinstance(kernel, jit.Kernel):

@@ -382,18 +382,12 @@ class Kernel(dict[Any, Callable[..., None]]):
         return words + [int(number) for number in operands[len(self.codes) :]]
 
     def unlocked(self, *operands: Any) -> Callable[[], None]:
-        """``self[dtype](*operands)`` as a call that leaves the interpreter's lock to other threads meanwhile."""
+        """``self[dtype](*operands)`` as a :class:`Part`."""
         kinds = [x.dtype for x, code in zip(operands, self.codes, strict=False) if code not in _ELEMENTS]
         dtype = kinds[0] if kinds else np.dtype(np.float64)  # any: its words are the same
         if isinstance(dtype, _Recording):
             return dtype.record(self, operands, apart=True)
-        words = self.words(operands, address_of)
-        run = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(words))(self.address(dtype))
-
-        def call(alive: Any = operands) -> None:
-            run(*words)
-
-        return call
+        return Part(self.replay(dtype), self.words(operands, address_of), operands)
 
     def __missing__(self, dtype: np.dtype[Any] | _Recording) -> Callable[..., None]:
         if isinstance(dtype, _Recording):
@@ -412,6 +406,23 @@ class Kernel(dict[Any, Callable[..., None]]):
 def address_of(array: Array) -> int:
     """Of the first element. (``array.ctypes.data``, ten times as fast.)"""
     return ctypes.c_int64.from_address(id(array) + DATA).value
+
+
+class Part:
+    """A call of a kernel that any thread can make, and that leaves the interpreter's lock to others meanwhile.
+
+    It is the C function void(int64_t *) at ``address``, of the words at the address ``words``.
+    """
+
+    __slots__ = ("_alive", "address", "words")
+    _kind = ctypes.CFUNCTYPE(None, ctypes.c_int64)
+
+    def __init__(self, address: int, words: Sequence[int], operands: Any) -> None:
+        table = np.array(words, np.int64)
+        self.address, self.words, self._alive = address, address_of(table), (table, operands)
+
+    def __call__(self) -> None:
+        self._kind(self.address)(self.words)
 
 
 class Launch(NamedTuple):

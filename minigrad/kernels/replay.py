@@ -16,23 +16,11 @@ from numba import types
 from numba.extending import intrinsic
 
 from minigrad.kernels.jit import ARRAY_FLAGS, DATA, DTYPE, NDIM, SHAPE, TYPE, function, kernel
-from minigrad.kernels.simd import offset
+from minigrad.kernels.simd import call, offset
 
 END, CHECK = 0, 1
 
 _WORD = ir.IntType(64)
-
-
-@intrinsic
-def _call(typingctx: Any, address: Any, words: Any) -> Any:
-    """Call the C function void(int64_t *) at an address."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [_WORD.as_pointer()])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
-        return context.get_dummy_value()
-
-    return types.void(types.int64, words), codegen
 
 
 @intrinsic
@@ -115,7 +103,7 @@ def _walk(code: Any) -> Any:
             if _peek(code[i + 2]) != 0:
                 break
         else:
-            _call(code[i], offset(code, i + 2))
+            call(code[i], offset(code, i + 2))
         i += code[i + 1]
     return i
 

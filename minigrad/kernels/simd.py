@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -488,6 +489,20 @@ def parts(n: Any, size: Any) -> Any:
 
 
 @intrinsic
+def call(typingctx: Any, address: Any, words: Any) -> Any:
+    """Call the C function void(int64_t *) at an address; ``words`` may be an address, too."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer = ir.IntType(64).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer])
+        given = builder.inttoptr(args[1], pointer) if sig.args[1] == types.int64 else args[1]
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [given])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, words), codegen
+
+
+@intrinsic
 def atomic_add(typingctx: Any, p: Any, i: Any, number: Any) -> Any:
     """Add to p[i], which other threads may add to as well; what it was before."""
 
@@ -516,6 +531,41 @@ def atomic_write(typingctx: Any, p: Any, i: Any, number: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(p, types.int64, types.int64), codegen
+
+
+@intrinsic
+def atomic_swap(typingctx: Any, p: Any, i: Any, number: Any) -> Any:
+    """p[i] = number, in order with all that this thread reads and writes; what it was before."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.atomic_rmw("xchg", builder.gep(args[0], [args[1]]), args[2], "seq_cst")
+
+    return types.int64(p, types.int64, types.int64), codegen
+
+
+@intrinsic
+def atomic_turn(typingctx: Any, p: Any, i: Any, before: Any, after: Any) -> Any:
+    """If p[i] is ``before``, make it ``after``, in order with all else; whether it was."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place = builder.gep(args[0], [args[1]])
+        pair = builder.cmpxchg(place, args[2], args[3], "seq_cst", "seq_cst")
+        return builder.extract_value(pair, 1)
+
+    return types.boolean(p, types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def pause(typingctx: Any) -> Any:
+    """Let the other thread of a core go first, in a loop that waits."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if llvm.get_process_triple().startswith(("x86", "i686")):
+            kind = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.sse2.pause"), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
 
 
 def opaque(builder: Any, value: Any) -> Any:

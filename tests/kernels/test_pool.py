@@ -1,15 +1,18 @@
 """Worker threads: the same bits for any number of them, whoever else runs, and after a fork."""
 
+import atexit
 import os
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
 from kernel_tools import same
 
-from minigrad.kernels import gemm, get_num_threads, pool, set_num_threads
+from minigrad.kernels import gemm, get_num_threads, jit, pool, set_num_threads, update
+from minigrad.kernels.simd import atomic_read, atomic_write, pause
 
 LARGE = [(300, 700, 290), (64, 1000, 900), (1000, 900, 64), (400, 400, 400)]  # cut by rows, and by columns
 
@@ -80,15 +83,173 @@ def test_an_error_in_a_part_reaches_the_caller():
         pool.POOL.run([lambda: 1 / 0, lambda: None])
 
 
+def counters(count):
+    """A kernel's call that adds 1 to a number of its own, so many times; and the numbers."""
+    numbers = [np.zeros(1, np.int64) for _ in range(count)]
+    return [update._tick.unlocked(number) for number in numbers], numbers
+
+
+@pytest.fixture(params=[0, 3, 5000], ids="looks {}".format)
+def own(request, monkeypatch):
+    """A pool of three threads whose workers sleep at once, soon, or late."""
+    monkeypatch.setattr(pool, "_LOOKS", request.param)
+    mine = pool.Pool()
+    mine.resize(3)
+    yield mine
+    mine.resize(1)
+    atexit.unregister(mine.resize)
+
+
+@jit.kernel("i*i*", ints=1)
+def _await(flag, seen, looks):
+    while looks > 0 and atomic_read(flag, 0) == 0:
+        looks -= 1
+        pause()
+    seen[0] = atomic_read(flag, 0)
+
+
+@jit.kernel("i*", ints=0)
+def _raise(flag):
+    atomic_write(flag, 0, 1)
+
+
+@pytest.mark.parametrize("rest", [0.0, 0.02], ids=["at once", "after a while"])
+def test_workers_work_meanwhile(own, rest):
+    """The first part waits for the second, at most a second or so."""
+    for _ in range(5):
+        flag, seen = np.zeros(1, np.int64), np.zeros(1, np.int64)
+        own.run([_await.unlocked(flag, seen, 20_000_000), _raise.unlocked(flag)])
+        assert seen[0] == 1
+        time.sleep(rest)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_each_part_is_run_once(own, count):
+    parts, numbers = counters(count)
+    for i in range(300):
+        own.run(parts)
+        assert [int(number[0]) for number in numbers] == [i + 1] * count
+        if i % 100 == 99:
+            time.sleep(0.01)  # workers fall asleep
+
+
+def test_each_part_is_run_once_by_many_callers(own):
+    found = []
+
+    def caller():
+        parts, numbers = counters(3)
+        for _ in range(500):
+            own.run(parts)
+        found.append([int(number[0]) for number in numbers])
+
+    callers = [threading.Thread(target=caller) for _ in range(4)]
+    for thread in callers:
+        thread.start()
+    for size in (2, 1, 4, 3) * 5:
+        own.resize(size)
+    for thread in callers:
+        thread.join()
+    assert found == [[500] * 3] * 4
+
+
+def test_nobody_waits_for_a_worker_that_is_late(own, monkeypatch):
+    monkeypatch.setattr(pool._Worker, "_work", lambda self: None)
+    parts, numbers = counters(3)
+    for _ in range(5):
+        own.run(parts)
+    assert [int(number[0]) for number in numbers] == [5, 5, 5]
+
+
+def test_an_interrupt_loses_no_part(own):
+    class Interrupted(jit.Part):
+        def __call__(self):
+            raise KeyboardInterrupt
+
+    parts, numbers = counters(3)
+    for i in range(100):
+        with pytest.raises(KeyboardInterrupt):
+            own.run([Interrupted(0, [], None), *parts[1:]])
+        own.run(parts)
+        assert [int(number[0]) for number in numbers] == [i + 1, 2 * i + 2, 2 * i + 2]
+
+
+def test_what_an_interrupt_has_left_is_done_first(own):
+    """A box whose work was posted, and nobody waited for."""
+    (mine, other, *rest), numbers = counters(4)
+    own.run([mine, other])
+    own._workers[0].post(rest[0])
+    own.run([mine, rest[1]])
+    assert [int(number[0]) for number in numbers] == [2, 1, 1, 1]
+
+
+def test_workers_end_after_what_an_interrupt_has_left(own):
+    flag, seen = np.zeros(1, np.int64), np.ones(1, np.int64)
+    own.run(counters(2)[0])
+    own._workers[0].post(_await.unlocked(flag, seen, 200_000))
+    time.sleep(0.001)
+    own.resize(1)
+    assert seen[0] == 0
+
+
+def test_threads_that_cannot_be_had(own, monkeypatch):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    parts, numbers = counters(3)
+    own.run(parts)
+    assert [int(number[0]) for number in numbers] == [1, 1, 1]
+
+
+def test_workers_start_when_there_is_work_and_end(own):
+    before = threading.active_count()
+    own.run(counters(1)[0])
+    assert threading.active_count() == before
+    own.run(counters(2)[0])
+    assert threading.active_count() == before + 1
+    own.run(counters(9)[0])
+    assert threading.active_count() == before + 2
+    own.resize(3)
+    assert threading.active_count() == before
+
+
+def test_what_is_no_machine_code_is_run_by_the_caller():
+    found = []
+    set_num_threads(2)
+    pool.POOL.run([lambda: found.append(threading.get_ident()) for _ in range(3)])
+    assert found == [threading.get_ident()] * 3
+
+
+ENDING = """
+import atexit, threading
+atexit.register(lambda: print(threading.active_count()))
+import numpy as np
+from minigrad.kernels import gemm, pool
+pool._LOOKS = 10**10
+x = np.ones((600, 600))
+gemm.matmul(x, x)
+print(threading.active_count())
+"""
+
+
+def test_workers_end_before_the_process_does():
+    """They would look for minutes."""
+    environment = {**os.environ, "MINIGRAD_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", ENDING], env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2\n1\n", "")
+
+
 PROGRAM = """
 import os, numpy as np
 from minigrad.kernels import gemm, get_num_threads
+from minigrad.kernels.pool import POOL
 x = np.random.default_rng(0).standard_normal((400, 400))
 want = gemm.matmul(x, x)
 print(get_num_threads())
 for _ in range(3):
     child = os.fork()
     if child == 0:
+        assert not POOL._workers
         os._exit(0 if np.array_equal(gemm.matmul(x, x), want) else 1)
     assert os.waitpid(child, 0)[1] == 0
 assert np.array_equal(gemm.matmul(x, x), want)
