@@ -124,12 +124,14 @@ def test_the_plain_loop_keeps_the_promise(dtype, rng):
 
 
 # One size at least for each way through the kernel: a row, long rows, columns, panels in place and copied, rows of A
-# that alias, blocks (the last panel of B whole, too, where it lies beside what is copied of A); and every edge of each.
+# that alias, blocks (the last panel of B whole, too, where it lies beside what is copied of A), a few columns aside, or
+# too many for it; and every edge of each.
 WAYS = [
     (1, 40, 600), (1, 43, 90), (2, 33, 257), (2, 600, 5), (3, 7, 200), (40, 33, 1), (5, 1, 1), (17, 600, 1),
     (70, 50, 1), (70, 1024, 1), (31, 5, 33), (60, 1030, 50), (15, 1024, 16), (33, 2048, 3), (16, 16, 2048),
     (70, 9, 4096), (200, 200, 200), (61, 700, 150), (150, 600, 77), (300, 1024, 40), (60, 1153, 80), (71, 66, 128),
-    (240, 1024, 64),
+    (240, 1024, 64), (5, 43, 200), (6, 600, 97), (4, 33, 129), (40, 70, 33), (65, 65, 65), (100, 30, 36), (20, 7, 4),
+    (9, 1, 3), (7, 20, 33), (3, 20, 33), (1020, 5, 36), (1030, 5, 36), (4096, 2, 33), (4110, 2, 33), (9000, 2, 33),
 ]  # fmt: skip
 
 
