@@ -534,13 +534,32 @@ def _column(a: Any, m: Any, depth: Any, a_row: Any, b: Any, b_k: Any, c: Any) ->
 
 
 @function
+def aside(m: Any, n: Any, w: Any, a_row: Any, a_k: Any) -> Any:
+    """How many of the last columns of C are computed aside: so few that vectors of ``w`` of them are mostly empty.
+
+    A vector of rows takes their place: of A as it lies where its columns are contiguous, else turned, for one column.
+    """
+    few = n % (2 * w)
+    narrow = few <= w // 2 if a_row == 1 else few == 1 and a_k == 1
+    return few if narrow and m >= w // 2 and few * m <= _ASIDE * w else 0
+
+
+@function
+def reach(m: Any, w: Any) -> Any:
+    """How many columns a tile of so many rows takes where B passes once; 0 where it passes as panels."""
+    if m < 2 or m > 6:
+        return 0
+    return w * (_LONG if m == 2 else _LONG // 2)
+
+
+@function
 def _multiply(
     a: Any, m: Any, depth: Any, a_row: Any, a_k: Any, b: Any, n: Any, b_k: Any, b_col: Any, c: Any, c_row: Any,
     bias: Any, biased: Any,
 ) -> None:  # fmt: skip
     """c (m, n; rows contiguous) = a (m, depth) b (depth, n), plus bias (n,) if ``biased``.
 
-    Columns for which a vector is too wide are computed aside, a vector of rows at a time.
+    The last columns may be computed aside: see :func:`aside`.
     """
     if n == 1:
         if a_k == 1:
@@ -552,18 +571,17 @@ def _multiply(
                 c[i] += bias[0]
         return
     w = width(c)
-    few = n % (2 * w)
-    one, turns = few == 1 and a_k == 1, 0 < few <= w // 2 and a_row == 1
-    if (one or turns) and w // 2 <= m and few * m <= _ASIDE * w:
+    few = aside(m, n, w, a_row, a_k)
+    if few:
         n -= few
-        last, aside = offset(b, n * b_col), scratch(c, _ASIDE)
-        if one:
-            _column(a, m, depth, a_row, last, b_k, aside)
+        last, y = offset(b, n * b_col), scratch(c, _ASIDE)
+        if a_row == 1:
+            _panels(last, few, depth, b_col, b_k, a, m, a_k, 1, y, m, c, False)
         else:
-            _panels(last, few, depth, b_col, b_k, a, m, a_k, 1, aside, m, c, False)
+            _column(a, m, depth, a_row, last, b_k, y)
         for i in range(m):
             for j in range(few):
-                c[i * c_row + n + j] = aside[j * m + i] + bias[n + j] if biased else aside[j * m + i]
+                c[i * c_row + n + j] = y[j * m + i] + bias[n + j] if biased else y[j * m + i]
     _panels(a, m, depth, a_row, a_k, b, n, b_k, b_col, c, c_row, bias, biased)
 
 
@@ -579,10 +597,10 @@ def _panels(
         for j in range(n if biased else 0):
             c[j] += bias[j]
         return
-    if 2 <= m <= 6 and b_col == 1:
-        step = w * (_LONG if m == 2 else _LONG // 2)
-        for j in range(0, n, step):
-            p, q, r, cols = offset(b, j), offset(c, j), offset(bias, j), min(step, n - j)
+    far = reach(m, w)
+    if far and b_col == 1:
+        for j in range(0, n, far):
+            p, q, r, cols = offset(b, j), offset(c, j), offset(bias, j), min(far, n - j)
             _panel(a, p, q, r, m, a_row, a_k, b_k, c_row, cols, depth, True, biased)
         return
     panel, step = scratch(c, _PANEL), max(m, 1)

@@ -68,6 +68,23 @@ def test_rows_that_few_sets_do_not_hold_are_told(dtype):
         assert out.item() == told
 
 
+def test_how_many_columns_are_computed_aside():
+    """For vectors of 8: at most 4 of the last 16 where A's columns are contiguous, or 1 where its rows are."""
+    room = gemm._ASIDE * 8
+    for m, n, a_row, a_k, few in (
+        (4, 16, 1, 9, 0), (4, 17, 1, 9, 1), (4, 20, 1, 9, 4), (4, 21, 1, 9, 0), (4, 36, 1, 9, 4), (3, 17, 1, 9, 0),
+        (4, 24, 1, 9, 0), (4, 25, 1, 9, 0), (4, 16, 9, 1, 0), (4, 17, 9, 1, 1), (4, 18, 9, 1, 0), (4, 33, 9, 1, 1),
+        (3, 17, 9, 1, 0), (4, 17, 9, 2, 0), (room, 17, 9, 1, 1), (room + 1, 17, 9, 1, 0), (room // 4, 20, 1, 9, 4),
+        (1, 1, 1, 1, 0), (room // 4 + 1, 20, 1, 9, 0), (4, 18, 1, 1, 2),
+    ):  # fmt: skip
+        assert gemm.aside.py_func(m, n, 8, a_row, a_k) == few, (m, n, a_row, a_k)
+
+
+def test_how_far_a_tile_of_few_rows_reaches():
+    lanes = [gemm.reach.py_func(m, 8) for m in range(9)]
+    assert lanes == [0, 0, 8 * gemm._LONG, *[gemm._LONG // 2 * 8] * 4, 0, 0]
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (13, 9, 4), (5, 40, 17), (3, 7, 35), (1, 300, 2)])
 def test_one_chain_of_fused_multiply_adds(shape, dtype, rng):
     m, k, n = shape
