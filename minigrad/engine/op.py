@@ -41,7 +41,7 @@ _F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
 _ndarray = np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rule:
     """The cotangent of one argument: formula text, the formula in ops, what it names, and perhaps a fused kernel."""
 
