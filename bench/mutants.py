@@ -556,9 +556,8 @@ def tests_of(mutant: Mutant, hint: str, ops: set[str]) -> list[tuple[str, Callab
             "gemm": ["kernels/test_pool.py"],  # whose parts threads share
             "reduction": ["kernels/test_loss.py"],  # what rows of losses consist of
             "random": ["data/test_batching.py"],  # for which it makes orders
+            **dict.fromkeys(("elementwise", "loss", "update"), ("kernels/test_elementwise_parts.py",)),
         }
-        if name in ("elementwise", "loss", "update"):
-            others.setdefault(name, []).append("kernels/test_elementwise_parts.py")
         files = [TESTS / name for name in (f"kernels/test_{name}.py", *others.get(name, ()), "kernels/test_fences.py")]
     else:
         files = [TESTS / "ops" / f"test_{name}.py" for name in ("values", "kinks", "fused")]

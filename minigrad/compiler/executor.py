@@ -119,7 +119,7 @@ class Executor:
         self.ended = np.zeros(2, np.int64)
         self.alive: list[Any] = [memory]
         self.parts: list[Code | Stage | Callable[[], None]] = []
-        gradients = program.gradients
+        gradients = program.gradients  # those that were not there before have memory that nothing else lies in
         self.made = {g.after.root for g in gradients if g.after} - {g.before.root for g in gradients if g.before}
         ends = dead_after(program) if debug else {}
         outputs = {ref.root for ref in program.outputs}

@@ -24,7 +24,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from minigrad.kernels.jit import Part, kernel
-from minigrad.kernels.simd import atomic_read, atomic_swap, atomic_turn, atomic_write, call, pause
+from minigrad.kernels.simd import atomic_read, atomic_turn, atomic_write, call, pause
 
 _VARIABLE = "MINIGRAD_NUM_THREADS"
 _ANY = np.dtype(np.float64)  # these kernels have no number type
@@ -63,8 +63,11 @@ def _serve(box: Any, looks: Any) -> None:
 
 @kernel("i*i*", ints=1)
 def _put(box: Any, before: Any, state: Any) -> None:
-    """Set the state of a box; ``before`` is what it was."""
-    before[0] = atomic_swap(box, 0, state)
+    """Set the state of a box whose work is done; ``before`` is what it was: IDLE, or ASLEEP, as it stays meanwhile."""
+    before[0] = _IDLE
+    if not atomic_turn(box, 0, _IDLE, state):
+        before[0] = _ASLEEP
+        atomic_write(box, 0, state)
 
 
 @kernel("i*i*", ints=1)
@@ -181,7 +184,7 @@ POOL = Pool()
 def set_num_threads(count: SupportsIndex) -> None:
     """How many threads large work may use, from now on and in the whole process; 1 is serial.
 
-    Large are matrix products from 16 million multiplications, and in compiled steps what is elementwise, optimizers
+    Large are matrix products from 33 million multiplications, and in compiled steps what is elementwise, optimizers
     among it, from 65,536 elements.
 
     The default is MINIGRAD_NUM_THREADS, or as many cores as the process may use. Bits are the same for any number.

@@ -534,18 +534,8 @@ def atomic_write(typingctx: Any, p: Any, i: Any, number: Any) -> Any:
 
 
 @intrinsic
-def atomic_swap(typingctx: Any, p: Any, i: Any, number: Any) -> Any:
-    """p[i] = number, in order with all that this thread reads and writes; what it was before."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.atomic_rmw("xchg", builder.gep(args[0], [args[1]]), args[2], "seq_cst")
-
-    return types.int64(p, types.int64, types.int64), codegen
-
-
-@intrinsic
 def atomic_turn(typingctx: Any, p: Any, i: Any, before: Any, after: Any) -> Any:
-    """If p[i] is ``before``, make it ``after``, in order with all else; whether it was."""
+    """If p[i] is ``before``, make it ``after``, in order with all that this thread reads and writes; whether it was."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         place = builder.gep(args[0], [args[1]])
