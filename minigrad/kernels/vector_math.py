@@ -61,6 +61,13 @@ _ERFCX = (
         -1.1386089314796086e-06,
     ),
 )  # fmt: skip
+# 1 / (1 + e) on 0 <= e <= 1, with the least relative error, 2^-14.3: 1 - (1 + e) p(e) = T_6(2 e - 1) / T_6(3)
+_INVERSE = (
+    (
+        0.999948982194786, -0.9962757002193766, 0.9534207438396001, -0.7705729299525534, 0.4179378603132493,
+        -0.10448446507831233,
+    ),
+) * 2  # fmt: skip
 # (sin(r) / r - 1) / r^2 and (cos(r) - 1 + r^2 / 2) / r^4, both in r^2, |r| <= pi / 4
 _SIN = (
     (-0.1666666666381008, 0.008333331857164982, -0.0001984007727607258, 2.7248701708232046e-06),
@@ -117,13 +124,29 @@ def _tiny(x: Term) -> Term:
     return abs(x) < 2.0**-60
 
 
-def _exp_parts(x: Term) -> tuple[Term, Term, Term]:
-    """(n as a float, n, e^r - 1) where x = n ln 2 + r, |r| <= ln 2 / 2."""
+def _exp_parts(x: Term, twofold: bool = False) -> tuple[Term, Term, Term]:
+    """(n as a float, n, e^r - 1) where x = n ln 2 + r, |r| <= ln 2 / 2.
+
+    ``twofold``: r is a sum of two numbers until the end. expm1 is within 1.6 ulp then, in float64, and else 1.8.
+    """
     whole, n = _nearest(x * _LOG2E)
     high, low = _LN2[x.double]
-    first, second = fma(whole, x.like(-high), x), whole * -low  # the first is exact
+    first = fma(whole, x.like(-high), x)  # exact
+    if not twofold:
+        r = fma(whole, x.like(-low), first)
+        return whole, n, fma(r * r, _horner(r, _EXP), r)
+    second = whole * -low
     r = first + second
     return whole, n, first + fma(r * r, _horner(r, _EXP), second)
+
+
+def _scaled(y: Term, whole: Term, n: Term) -> Term:
+    """y 2^n, rounded once, y 0 or 1/4 < y < 2; ``whole`` is n as a float."""
+    result = scalef(y, whole)
+    if result is None:
+        half = n >> 1  # 2^n itself may be subnormal or overflow: one rounding, at the last product
+        result = y * _power_of_two(half, y) * _power_of_two(n - half, y)
+    return result
 
 
 @formula
@@ -132,18 +155,14 @@ def exp(x: Term) -> Term:
     low, high = (-746.0, 710.0) if x.double else (-104.0, 89.0)  # beyond them 0 and inf; NaN passes both
     none = x < low
     whole, n, r = _exp_parts(where(x > high, high, where(none, 0.0, x)))  # what underflows costs processors ten times
-    result = scalef(r + 1.0, whole)
-    if result is None:
-        half = n >> 1  # 2^n itself may be subnormal or overflow: one rounding, at the last product
-        result = (r + 1.0) * _power_of_two(half, x) * _power_of_two(n - half, x)
-    return where(none, 0.0, result)
+    return _scaled(where(none, -1.0, r) + 1.0, whole, n)
 
 
 @formula
 def expm1(x: Term) -> Term:
     """e^x - 1."""
     low, high = (-40.0, 710.0) if x.double else (-20.0, 89.0)  # at the low end the result rounds to -1
-    _, n, r = _exp_parts(where(x > high, high, where(x < low, low, x)))
+    _, n, r = _exp_parts(where(x > high, high, where(x < low, low, x)), twofold=True)
     scale = _power_of_two(n - 1, x)  # half of 2^n, which may overflow
     result = fma(scale, r, scale - 0.5) * 2.0
     return where(_tiny(x), x, where(n == 0, r, result))
@@ -204,11 +223,17 @@ def tanh(x: Term) -> Term:
 @formula
 def sigmoid(x: Term) -> Term:
     """1 / (1 + e^-x)."""
-    e = exp(-abs(x))
-    s = e + 1.0
-    y = where(x < 0.0, e, 1.0) / s
-    inverse = where(x < 0.0, 1.0 - y, y)  # 1 / s, in both cases
-    return fma((e - (s - 1.0)) * inverse, -y, y)  # what rounding s took away
+    a = -abs(x)
+    none = a < (-746.0 if x.double else -104.0)  # e^a rounds to 0; NaN passes
+    whole, n, r = _exp_parts(where(none, 0.0, a))  # what underflows costs processors ten times
+    r = where(none, -1.0, r)
+    e = _scaled(r + 1.0, whole, n)
+    inverse = _horner(e, _INVERSE)
+    if x.double:
+        inverse = fma(inverse, fma(-inverse, e, 1.0 - inverse), inverse)
+    missing = fma(-inverse, e, 1.0 - inverse)  # 1 - (1 + e) inverse
+    y = where(x < 0.0, _scaled(fma(r, inverse, inverse), whole, n), inverse)  # e inverse, before e was rounded
+    return fma(y, missing, y)
 
 
 @formula

@@ -53,8 +53,8 @@ def test_an_edited_callee_in_another_file_is_seen_at_once(tmp_path):
     assert float(run(tmp_path, code, NUMBA_CACHE_DIR=cache)) == 0
     callee = copy / "vector_math.py"
     text = callee.read_text()
-    assert text.count("return where(none, 0.0, result)") == 1
-    callee.write_text(text.replace("return where(none, 0.0, result)", "return where(none, 5.0, result)"))
+    assert text.count("where(none, -1.0, r) + 1.0") == 1
+    callee.write_text(text.replace("where(none, -1.0, r) + 1.0", "where(none, 4.0, r) + 1.0"))
     assert float(run(tmp_path, code, NUMBA_CACHE_DIR=cache)) == 5
 
 
