@@ -99,6 +99,8 @@ _ALIAS, _WAYS = 4096, 8
 _STRIDE = 16
 #: From so many multiplications on, a panel of B is read often enough, and B is far enough away, to work in blocks.
 _LARGE = 1 << 22
+#: Below so many, looking at the operands and making the result in Python takes 0.05 of the time and more.
+_SMALL = 1 << 17
 #: Threads take panels in turn if there are so many for each, or one waits too long for the other in the end.
 _TURNS = 4
 #: So many for each thread: 0.3 ms, where waking one takes 0.05.
@@ -733,7 +735,7 @@ def _gemm(
     _multiply(a, m, depth, a_row, a_k, b, n, b_k, b_col, c, c_row, bias, biased != 0)
 
 
-@kernel("MMM*", ints=0, uses=[_gemm])
+@kernel("MMM*", ints=0, uses=[_gemm], makes=_SMALL)
 def _product(
     a: Any, m: Any, depth: Any, a_row: Any, a_k: Any, b: Any, _b: Any, n: Any, b_k: Any, b_col: Any,
     c: Any, _m: Any, _n: Any, c_row: Any, c_col: Any,
@@ -791,8 +793,21 @@ def _large(a: Array, b: Array, out: Array, bias: Array | None = None) -> None:
         POOL.run([_blocked.unlocked(*launch) for launch in launches])
 
 
+class _Makers(dict[int, Callable[[Array, Array], Array | None]]):
+    """By the bytes in a number: what makes the product of two matrices, if they are plain and small."""
+
+    def __missing__(self, size: int) -> Callable[[Array, Array], Array | None]:
+        make = self[size] = _product.maker(f"f{size}") if size in (4, 8) else lambda a, b: None
+        return make
+
+
+_makers = _Makers()
+
+
 def matmul(a: Array, b: Array) -> Array:
     """(..., m, k) times (..., k, n), batch axes broadcast, any strides: a new C-contiguous (..., m, n)."""
+    if (made := _makers[a.itemsize](a, b)) is not None:
+        return made
     try:
         (m, k), (depth, n) = a.shape, b.shape
     except ValueError:

@@ -184,6 +184,7 @@ TYPE, NDIM, SHAPE, STRIDES, DTYPE, ARRAY_FLAGS = DATA - 8, DATA + 8, DATA + 16, 
 
 
 _WORD, _POINTER = ir.IntType(64), ir.IntType(8).as_pointer()
+_FASTCALL = ir.FunctionType(_POINTER, [_POINTER, _POINTER.as_pointer(), _WORD])
 
 
 def _add_entries(module: ir.Module, compiled: Any, codes: str, ints: int, itemsize: int) -> None:
@@ -215,15 +216,9 @@ def _add_entries(module: ir.Module, compiled: Any, codes: str, ints: int, itemsi
 
     to_int = ir.Function(module, ir.FunctionType(_WORD, [_POINTER]), "PyLong_AsLongLong")
     own = ir.Function(module, ir.FunctionType(ir.VoidType(), [_POINTER]), "Py_IncRef")
-    kind = ir.FunctionType(_POINTER, [_POINTER, _POINTER.as_pointer(), _WORD])
-    launch = ir.Function(module, kind, "launch")
+    launch = ir.Function(module, _FASTCALL, "launch")
     none, operands, count = launch.args
     builder = ir.IRBuilder(launch.append_basic_block())
-
-    def read(address: Any, offset: int) -> Any:
-        place = builder.gep(builder.bitcast(address, _POINTER), [ir.Constant(_WORD, offset)])
-        return builder.load(builder.bitcast(place, _WORD.as_pointer()))
-
     values = []
     fixed = codes.removesuffix("v") + "n" * ints
     for i, code in enumerate(fixed):
@@ -231,12 +226,7 @@ def _add_entries(module: ir.Module, compiled: Any, codes: str, ints: int, itemsi
         if code == "n":
             values.append(builder.call(to_int, [operand]))
             continue
-        values.append(read(operand, DATA))
-        if axes := range(_NDIM.get(code, 0)):
-            shape, strides = (builder.inttoptr(read(operand, field), _POINTER) for field in (SHAPE, STRIDES))
-            values += [read(shape, 8 * axis) for axis in axes]
-            size = ir.Constant(_WORD, itemsize)
-            values += [builder.sdiv(read(strides, 8 * axis), size) for axis in axes]
+        values += _array_words(builder, operand, _NDIM.get(code, 0), itemsize)
     if codes.endswith("v"):
         rest = builder.sub(count, ir.Constant(_WORD, len(fixed)))
         pointers = builder.alloca(_WORD, rest)
@@ -249,9 +239,80 @@ def _add_entries(module: ir.Module, compiled: Any, codes: str, ints: int, itemsi
     builder.ret(none)
 
 
+def _peek(builder: Any, address: Any, offset: int) -> Any:
+    """The word ``offset`` bytes from an address on."""
+    place = builder.gep(address, [ir.Constant(_WORD, offset)])
+    return builder.load(builder.bitcast(place, _WORD.as_pointer()))
+
+
+def _array_words(builder: Any, array: Any, axes: int, itemsize: int) -> list[Any]:
+    """The words of an array with so many axes, none for a flat one."""
+    words = [_peek(builder, array, DATA)]
+    if axes:
+        shape, strides = (builder.inttoptr(_peek(builder, array, field), _POINTER) for field in (SHAPE, STRIDES))
+        words += [_peek(builder, shape, 8 * axis) for axis in range(axes)]
+        words += [builder.sdiv(_peek(builder, strides, 8 * axis), ir.Constant(_WORD, itemsize)) for axis in range(axes)]
+    return words
+
+
+def _add_maker(module: ir.Module, dtype: np.dtype[Any], most: int) -> None:
+    """Add ``make``, which Python calls with two arrays, to the entries of a kernel "MMM*" that multiplies matrices.
+
+    It returns the product, or None, and nothing is done, unless both are plain (no subclass) matrices of ``dtype``
+    that fit, for less than ``most`` multiplications. Looking and making the result in Python takes twice as long as
+    all of this at 16 x 16 x 16.
+    """
+    kernel = module.get_global("kernel")
+    array_type, number_type = (ir.GlobalVariable(module, ir.IntType(8), name) for name in ("PyArray_Type", dtype.name))
+    kind = ir.FunctionType(_POINTER, [_POINTER] * 2 + [ir.IntType(32)] + [_POINTER] * 3 + [ir.IntType(32), _POINTER])
+    new = ir.Function(module, kind, "PyArray_NewFromDescr")
+    own = module.get_global("Py_IncRef")
+    make = ir.Function(module, _FASTCALL, "make")
+    none, operands, _ = make.args
+    builder = ir.IRBuilder(make.append_basic_block())
+    sizes = builder.bitcast(builder.alloca(_WORD, 2), _POINTER)
+    null, refuse = ir.Constant(_POINTER, None), make.append_basic_block("refuse")
+
+    def need(condition: Any) -> None:
+        further = make.append_basic_block()
+        builder.cbranch(condition, further, refuse)
+        builder.position_at_end(further)
+
+    arrays = [builder.load(builder.gep(operands, [ir.Constant(_WORD, i)])) for i in (0, 1)]
+    for array in arrays:
+        for field, wanted in ((TYPE, array_type), (DTYPE, number_type)):
+            need(builder.icmp_unsigned("==", _peek(builder, array, field), builder.ptrtoint(wanted, _WORD)))
+        axes = builder.trunc(_peek(builder, array, NDIM), ir.IntType(32))
+        need(builder.icmp_unsigned("==", axes, ir.Constant(ir.IntType(32), 2)))
+    a, b = (_array_words(builder, array, 2, dtype.itemsize) for array in arrays)
+    m, depth, n = a[1], b[1], b[2]
+    need(builder.icmp_signed("==", a[2], depth))
+    need(builder.icmp_signed("<", builder.mul(builder.mul(m, depth), n), ir.Constant(_WORD, most)))
+    for i, size in enumerate((m, n)):
+        place = builder.gep(sizes, [ir.Constant(_WORD, 8 * i)])
+        builder.store(size, builder.bitcast(place, _WORD.as_pointer()))
+    builder.call(own, [number_type])  # the array takes this reference over
+    zero = ir.Constant(ir.IntType(32), 0)
+    out = builder.call(new, [array_type, number_type, ir.Constant(zero.type, 2), sizes, null, null, zero, null])
+    with builder.if_then(builder.icmp_unsigned("!=", out, null)):  # else there is no memory, and the error is set
+        builder.call(kernel, [*a, *b, *_array_words(builder, out, 2, dtype.itemsize)])
+    builder.ret(out)
+    builder.position_at_end(refuse)
+    builder.call(own, [none])
+    builder.ret(none)
+
+
+def _numpys(dtype: np.dtype[Any]) -> list[tuple[str, int]]:
+    """What :func:`_add_maker` needs of NumPy, by name and address: as C extensions find it, in its table (2.0)."""
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.argtypes, get.restype = (ctypes.py_object, ctypes.c_char_p), ctypes.c_void_p
+    table = ctypes.cast(get(np._core._multiarray_umath._ARRAY_API, None), ctypes.POINTER(ctypes.c_int64))  # type: ignore[attr-defined]
+    return [("PyArray_Type", table[2]), ("PyArray_NewFromDescr", table[94]), (dtype.name, id(dtype))]
+
+
 @global_compiler_lock
-def _compile(body: Callable[..., None], codes: str, ints: int, dtype: np.dtype[Any]) -> bytes:
-    """Object code with the entries ``kernel`` and ``launch``."""
+def _compile(body: Callable[..., None], codes: str, ints: int, dtype: np.dtype[Any], makes: int) -> bytes:
+    """Object code with the entries ``kernel``, ``replay`` and ``launch``, and ``make`` if ``makes``."""
     words: list[Any] = []
     for code in codes.removesuffix("v"):
         element = _ELEMENTS.get(code) or _TYPES[dtype]
@@ -264,6 +325,8 @@ def _compile(body: Callable[..., None], codes: str, ints: int, dtype: np.dtype[A
     library = compiled.library
     module = library.create_ir_module("entries")
     _add_entries(module, compiled, codes, ints, dtype.itemsize)
+    if makes:
+        _add_maker(module, dtype, makes)
     library.add_ir_module(module)
     # The body becomes part of ``kernel``: words passed on through the stack would cost 25 cycles a call.
     native = library._final_module.get_function(compiled.fndesc.mangled_name)
@@ -292,6 +355,7 @@ class _Loaded(NamedTuple):
     address: int
     replay: int
     launch: Callable[..., None]
+    make: Callable[..., Any] | None
     alive: tuple[Any, ...]
 
 
@@ -301,13 +365,15 @@ def _load(name: str, code: bytes) -> _Loaded:
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    method = _MethodDef(name.encode(), engine.get_function_address("launch"), _METH_FASTCALL, None)
     new = ctypes.pythonapi.PyCFunction_NewEx
     new.argtypes, new.restype = (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p), ctypes.py_object
-    launch: Callable[..., None] = new(ctypes.addressof(method), None, None)
-    return _Loaded(
-        engine.get_function_address("kernel"), engine.get_function_address("replay"), launch, (engine, method)
-    )
+    methods, calls = [], {}
+    for entry in ("launch", "make"):
+        if address := engine.get_function_address(entry):
+            methods.append(_MethodDef(name.encode(), address, _METH_FASTCALL, None))
+            calls[entry] = new(ctypes.addressof(methods[-1]), None, None)
+    address, replay = (engine.get_function_address(entry) for entry in ("kernel", "replay"))
+    return _Loaded(address, replay, calls["launch"], calls.get("make"), (engine, methods))
 
 
 class Kernel(dict[Any, Callable[..., None]]):
@@ -321,14 +387,16 @@ class Kernel(dict[Any, Callable[..., None]]):
 
     The last word of an ``elementwise`` kernel is a number of elements, more than any of its options has: those of each
     array that has so many depend on nothing but their like in the others, so that a part of them can be had alone.
+
+    One that ``makes`` products of matrices can be had with what makes the result: see :meth:`maker`.
     """
 
     def __init__(
-        self, body: Callable[..., None], codes: str, ints: int, uses: Sequence[Kernel], elementwise: bool
+        self, body: Callable[..., None], codes: str, ints: int, uses: Sequence[Kernel], elementwise: bool, makes: int
     ) -> None:
         super().__init__()
         self.body, self.codes, self.ints, self.uses = body, codes.replace("*", ""), ints, tuple(uses)
-        self.elementwise = elementwise
+        self.elementwise, self.makes = elementwise, makes
         ends = [codes[i : i + 2] for i, code in enumerate(codes) if code != "*"]
         self.writes = tuple(["*" in end or end[0] == "e" for end in ends])
         self.__name__, self.__doc__ = body.__name__, body.__doc__
@@ -354,10 +422,13 @@ class Kernel(dict[Any, Callable[..., None]]):
         """The machine code for ``dtype`` (float32 or float64)."""
         for other in self.uses:
             llvm.add_symbol(other.symbol(dtype.name), other.address(dtype))
+        if self.makes:
+            for name, address in _numpys(dtype):
+                llvm.add_symbol(name, address)
         file = self._file(dtype)
         code = file and _read(file)
         if not code:
-            code = _compile(self.body, self.codes, self.ints, dtype)
+            code = _compile(self.body, self.codes, self.ints, dtype, self.makes)
             if file:
                 _write(file, code)
         return _load(self.__name__, code)
@@ -371,6 +442,12 @@ class Kernel(dict[Any, Callable[..., None]]):
     def replay(self, dtype: Any) -> int:
         """The address of the C function that takes its words from an array of int64."""
         return self.compiled(np.dtype(dtype)).replay
+
+    def maker(self, dtype: Any) -> Callable[[Array, Array], Array | None]:
+        """The function of two arrays that makes their product, or None: see :func:`_add_maker`."""
+        make = self.compiled(np.dtype(dtype)).make
+        assert make, f"{self!r} makes nothing"
+        return make
 
     def words(self, operands: Sequence[Any], address: Callable[[Array], int]) -> list[int]:
         """The words for these operands (arrays, then ints); ``address`` gives that of an array's first element."""
@@ -537,10 +614,11 @@ def _write(file: Path, code: bytes) -> None:
 
 
 def kernel(
-    codes: str, ints: int, uses: Sequence[Kernel] = (), elementwise: bool = False
+    codes: str, ints: int, uses: Sequence[Kernel] = (), elementwise: bool = False, makes: int = 0
 ) -> Callable[[Callable[..., None]], Kernel]:
     """Declare a kernel: see the module's docstring for the operand codes, and :class:`Kernel` for the rest.
 
-    ``uses``: the kernels that it calls.
+    ``uses``: the kernels that it calls. ``makes``: it multiplies two matrices; those of less than so many
+    multiplications without Python's help.
     """
-    return lambda body: Kernel(body, codes, ints, uses, elementwise)
+    return lambda body: Kernel(body, codes, ints, uses, elementwise, makes)

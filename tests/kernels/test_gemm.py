@@ -1,3 +1,4 @@
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -175,6 +176,54 @@ def test_tiles_of_every_height(n, dtype, rng):
         want = plain(a, b)
         assert same(gemm.matmul(a, b), want)
         assert same(gemm.linear(a, np.ascontiguousarray(b.T), bias), want + bias)
+
+
+def test_small_products_are_made_at_once(dtype, rng):
+    """The array is like any other, whatever the layouts, and nothing is kept of it or of its operands."""
+    make, kept = gemm._makers[dtype.itemsize], sys.getrefcount(None)
+    for m, k, n in ((1, 1, 1), (16, 16, 16), (5, 7, 3), (3, 0, 4), (0, 3, 4), (4, 3, 0), (50, 51, 51)):
+        a, b = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
+        for x in layouts(a):
+            for y in layouts(b):
+                made = make(x, y)
+                assert same(made, plain(a, b))
+                assert type(made) is np.ndarray
+                assert made.flags.c_contiguous
+                assert made.flags.owndata
+                assert made.flags.writeable
+                assert made.dtype is dtype
+                assert sys.getrefcount(made) == 2
+                assert gemm.matmul(x, y).tobytes() == made.tobytes()
+    a = np.ones((2, 2), dtype)
+    before = sys.getrefcount(a), sys.getrefcount(dtype), sys.getrefcount(np.ndarray)
+    for _ in range(1000):
+        make(a, a)
+        make(a, a[0])
+    assert (sys.getrefcount(a), sys.getrefcount(dtype), sys.getrefcount(np.ndarray)) == before
+    assert sys.getrefcount(None) > kept - 100
+
+
+def test_what_is_not_made_at_once(dtype, rng):
+    """Arrays of subclasses, of other axes, numbers and byte orders, what does not fit, and what is not small."""
+    make, a = gemm._makers[dtype.itemsize], rng.standard_normal((4, 4)).astype(dtype)
+    other, turned = np.dtype("f8" if dtype.itemsize == 4 else "f4"), dtype.newbyteorder()
+    for x in (a.view(Own), a[0], a[None], a[0, 0, ...], a.astype(other), a.astype(turned), a.view(f"i{a.itemsize}")):
+        assert make(x, a) is None
+        assert make(a, x) is None
+    for shape in ((5, 4), (3, 4), (0, 4)):
+        assert make(a, np.ones(shape, dtype)) is None
+        with pytest.raises(ValueError, match="disagree"):
+            gemm.matmul(a, np.ones(shape, dtype))
+    assert make(np.ones((64, 32), dtype), np.ones((32, 64), dtype)) is None
+    assert make(np.ones((64, 32), dtype), np.ones((32, 63), dtype)).shape == (64, 63)
+    assert gemm._makers[2](a.astype("f2"), a.astype("f2")) is None
+    assert same(gemm.matmul(a.view(Own), a), plain(a, a))
+    with pytest.raises((MemoryError, ValueError)):
+        make(np.empty((1 << 40, 0), dtype), np.empty((0, 1 << 40), dtype))
+
+
+class Own(np.ndarray):
+    """Somebody's arrays."""
 
 
 def test_the_linear_rule_is_that_of_its_products(dtype, rng):
