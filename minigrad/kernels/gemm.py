@@ -12,6 +12,7 @@ tile is computed, memory is asked for that is needed after it, a few lines at a 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -107,6 +108,25 @@ _TURNS = 4
 _THREAD = 1 << 24
 
 
+def _leaders(builder: Any, p: Any, row: Any, rows: int) -> tuple[list[Any], list[tuple[Any, ...]]]:
+    """Every third row's address, so that there are registers for all, and the steps to the rows between.
+
+    The compiler must not see what they have in common, or it finds each row's address from the one before.
+    """
+    twice = builder.add(row, row)
+    thrice, found = builder.add(twice, row), [p]
+    while 3 * len(found) < rows:
+        found.append(opaque(builder, builder.gep(found[-1], [thrice])))
+    return found, [(), (row,), (twice,)]
+
+
+def _at(builder: Any, pointer: Any, *offsets: Any) -> Any:
+    """The pointer so many elements further on."""
+    for step in offsets:
+        pointer = builder.gep(pointer, [step])
+    return pointer
+
+
 def _tile(
     vectors: int, share: int = 1, heights: Iterable[int] = range(1, TALL + 1), packed: bool = False, asks: bool = False
 ) -> Any:
@@ -139,10 +159,7 @@ def _tile(
             i64 = ir.IntType(64)
             zero = ir.Constant(i64, 0)
 
-            def at(pointer: Any, *offsets: Any) -> Any:
-                for step in offsets:
-                    pointer = builder.gep(pointer, [step])
-                return pointer
+            at = functools.partial(_at, builder)
 
             def constant(value: int) -> Any:
                 return ir.Constant(i64, value)
@@ -172,23 +189,12 @@ def _tile(
                     phi.add_incoming(other, before)
                 return merged
 
-            def leaders(pointer: Any, row: Any) -> tuple[list[Any], list[tuple[Any, ...]]]:
-                """Every third row's address, so that there are registers for all, and the steps to the rows between.
-
-                The compiler must not see what they have in common, or it finds each row's address from the one before.
-                """
-                steps = [(), (row,), (builder.add(row, row),)]
-                found = [pointer]
-                while 3 * len(found) < rows:
-                    found.append(opaque(builder, at(found[-1], row, *steps[2])))
-                return found, steps
-
-            firsts, steps = leaders(c, c_row)
+            firsts, steps = _leaders(builder, c, c_row, rows)
             c_rows = [at(firsts[r // 3], *steps[r % 3]) for r in range(rows)]
             cells = [(r, v) for r in range(rows) for v in range(vectors)]
             start = either(builder.not_(fresh), lambda: [read(c_rows[r], v) for r, v in cells], [zeros] * len(cells))
 
-            firsts, steps = leaders(a, a_row)
+            firsts, steps = _leaders(builder, a, a_row, rows)
             if packed:
                 a_k, b_k = constant(1), constant(vectors * lanes)
 
@@ -329,16 +335,14 @@ def _dots(groups: int) -> Any:
             a, a_row, m, b, b_k, c, depth = args
             kind, lanes, i64 = context.get_value_type(element), native(element), ir.IntType(64)
             vector = ir.VectorType(kind, lanes)
-            near = min(8, lanes)  # rows that share a pointer, so that there are registers for all addresses
-            steps = [builder.mul(a_row, ir.Constant(i64, i)) for i in range(near)]
-            tops = [builder.mul(a_row, ir.Constant(i64, i)) for i in range(0, groups * lanes, near)]
-            tops = [opaque(builder, builder.gep(a, [top])) for top in tops]
+            starts = [builder.mul(a_row, ir.Constant(i64, group * lanes)) for group in range(groups)]
+            tops = [opaque(builder, builder.gep(a, [start])) for start in starts]
 
             def rows(group: int, k: Any) -> list[Any]:
                 if groups == 1:
                     return _row_addresses(builder, builder.gep(a, [k]), a_row, m, lanes)
-                shared = [builder.gep(top, [k]) for top in tops[group * lanes // near : (group + 1) * lanes // near]]
-                return [builder.gep(top, [step]) for top in shared for step in steps]
+                firsts, steps = _leaders(builder, builder.gep(tops[group], [k]), a_row, lanes)
+                return [_at(builder, firsts[r // 3], *steps[r % 3]) for r in range(lanes)]
 
             def several(addresses: list[Any]) -> list[Any]:
                 return turned(builder, kind, addresses, _STRIDE)
