@@ -12,7 +12,7 @@ import pytest
 import minigrad as mg
 from minigrad import testing
 from minigrad.kernels import jit
-from minigrad.testing.laws import finite
+from minigrad.testing.laws import finite, together
 from minigrad.testing.ops import properties, report
 from minigrad.testing.samples import Sample
 
@@ -170,6 +170,12 @@ def test_infinite_slopes_of_both_signs_add_up_to_nan_by_right():
     check(mg.pow)
     with pytest.raises(AssertionError, match=r"the gradient of b is NaN, where y is finite: at a = .*, b = "):
         check(declare(b=lambda g, y, s: g * y * (1 - s) + 0 / y))
+
+
+def test_the_last_bits_of_what_cancels_are_nobodys_fault():
+    """All of a and b move alike at 0, so that a − b stands still, and its gradients add up to their rounding."""
+    for seed in (6, 19, 62):
+        together(Sample(mg.sub, [np.ones(()), np.ones(2)], {}, seed))
 
 
 @pytest.mark.parametrize(("compare", "verdict"), [(np.equal, "pass"), (lambda a, b: np.equal(a, a), "fail")])
