@@ -124,20 +124,20 @@ def _tiny(x: Term) -> Term:
     return abs(x) < 2.0**-60
 
 
-def _exp_parts(x: Term, twofold: bool = False) -> tuple[Term, Term, Term]:
+def _exp_parts(x: Term) -> tuple[Term, Term, Term]:
     """(n as a float, n, e^r - 1) where x = n ln 2 + r, |r| <= ln 2 / 2.
 
-    ``twofold``: r is a sum of two numbers until the end. expm1 is within 1.6 ulp then, in float64, and else 1.8.
+    In float64 r is a sum of two numbers until the end: exp is within 0.83 ulp then, and of 1 it is e; else 0.96.
     """
     whole, n = _nearest(x * _LOG2E)
     high, low = _LN2[x.double]
     first = fma(whole, x.like(-high), x)  # exact
-    if not twofold:
-        r = fma(whole, x.like(-low), first)
-        return whole, n, fma(r * r, _horner(r, _EXP), r)
-    second = whole * -low
-    r = first + second
-    return whole, n, first + fma(r * r, _horner(r, _EXP), second)
+    if x.double:
+        second = whole * -low
+        r = first + second
+        return whole, n, first + fma(r * r, _horner(r, _EXP), second)
+    r = fma(whole, x.like(-low), first)
+    return whole, n, fma(r * r, _horner(r, _EXP), r)
 
 
 def _scaled(y: Term, whole: Term, n: Term) -> Term:
@@ -162,7 +162,7 @@ def exp(x: Term) -> Term:
 def expm1(x: Term) -> Term:
     """e^x - 1."""
     low, high = (-40.0, 710.0) if x.double else (-20.0, 89.0)  # at the low end the result rounds to -1
-    _, n, r = _exp_parts(where(x > high, high, where(x < low, low, x)), twofold=True)
+    _, n, r = _exp_parts(where(x > high, high, where(x < low, low, x)))
     scale = _power_of_two(n - 1, x)  # half of 2^n, which may overflow
     result = fma(scale, r, scale - 0.5) * 2.0
     return where(_tiny(x), x, where(n == 0, r, result))
