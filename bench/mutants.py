@@ -693,9 +693,9 @@ class Compiled:
         for method in (kernel.compiled.__wrapped__, kernel.address, kernel.replay):  # the first holds a lock
             method.cache_clear()
 
-    def _compile(self, body: Any, codes: str, ints: int, dtype: Any) -> bytes:
+    def _compile(self, body: Any, codes: str, ints: int, dtype: Any, makes: int) -> bytes:
         try:
-            code = self.own(body, codes, ints, dtype)
+            code = self.own(body, codes, ints, dtype, makes)
         except Exception as error:  # its text may be all that LLVM was given, and be formatted for minutes
             raise RuntimeError(f"compiling: {type(error).__name__}: {_first_line(error)}") from None
         digest = hashlib.sha256()

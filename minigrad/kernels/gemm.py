@@ -797,20 +797,9 @@ def _large(a: Array, b: Array, out: Array, bias: Array | None = None) -> None:
         POOL.run([_blocked.unlocked(*launch) for launch in launches])
 
 
-class _Makers(dict[int, Callable[[Array, Array], Array | None]]):
-    """By the bytes in a number: what makes the product of two matrices, if they are plain and small."""
-
-    def __missing__(self, size: int) -> Callable[[Array, Array], Array | None]:
-        make = self[size] = _product.maker(f"f{size}") if size in (4, 8) else lambda a, b: None
-        return make
-
-
-_makers = _Makers()
-
-
 def matmul(a: Array, b: Array) -> Array:
     """(..., m, k) times (..., k, n), batch axes broadcast, any strides: a new C-contiguous (..., m, n)."""
-    if (made := _makers[a.itemsize](a, b)) is not None:
+    if (made := _product[a.itemsize](a, b)) is not None:
         return made
     try:
         (m, k), (depth, n) = a.shape, b.shape

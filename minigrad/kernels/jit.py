@@ -361,7 +361,7 @@ class _Loaded(NamedTuple):
     address: int
     replay: int
     launch: Callable[..., None]
-    make: Callable[..., Any] | None
+    make: Any
     alive: tuple[Any, ...]
 
 
@@ -394,7 +394,8 @@ class Kernel(dict[Any, Callable[..., None]]):
     The last word of an ``elementwise`` kernel is a number of elements, more than any of its options has: those of each
     array that has so many depend on nothing but their like in the others, so that a part of them can be had alone.
 
-    One that ``makes`` products of matrices can be had with what makes the result: see :meth:`maker`.
+    One that ``makes`` products of two matrices is at ``kernel[itemsize](a, b)`` what makes the result as well, or
+    returns None: see :func:`_add_maker`.
     """
 
     def __init__(
@@ -449,12 +450,6 @@ class Kernel(dict[Any, Callable[..., None]]):
         """The address of the C function that takes its words from an array of int64."""
         return self.compiled(np.dtype(dtype)).replay
 
-    def maker(self, dtype: Any) -> Callable[[Array, Array], Array | None]:
-        """The function of two arrays that makes their product, or None: see :func:`_add_maker`."""
-        make = self.compiled(np.dtype(dtype)).make
-        assert make, f"{self!r} makes nothing"
-        return make
-
     def words(self, operands: Sequence[Any], address: Callable[[Array], int]) -> list[int]:
         """The words for these operands (arrays, then ints); ``address`` gives that of an array's first element."""
         words: list[int] = []
@@ -472,12 +467,15 @@ class Kernel(dict[Any, Callable[..., None]]):
             return dtype.record(self, operands, apart=True)
         return Part(self.replay(dtype), self.words(operands, address_of), operands)
 
-    def __missing__(self, dtype: np.dtype[Any] | _Recording) -> Callable[..., None]:
-        if isinstance(dtype, _Recording):
-            recording = dtype
+    def __missing__(self, key: np.dtype[Any] | _Recording | int) -> Callable[..., Any]:
+        if isinstance(key, _Recording):
+            recording = key
             return lambda *operands: recording.record(self, operands)()
-        launch = self[dtype] = self.compiled(dtype).launch
-        return launch
+        if not isinstance(key, int):
+            self[key] = self.compiled(key).launch
+        else:
+            self[key] = self.compiled(np.dtype(f"f{key}")).make if key in (4, 8) else lambda a, b: None
+        return self[key]
 
     __hash__ = object.__hash__  # type: ignore[assignment]  # a kernel is itself, not its table
     __eq__ = object.__eq__  # the same
