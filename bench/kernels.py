@@ -5,7 +5,7 @@ runs for about a millisecond (at least once), and a ratio is that of neighbours 
 the rounds, and in brackets the 95 % interval of the median (by order statistics). Results are compared before anything
 is timed. GEMM is called from Python on both sides, which allocate their results; elementwise kernels write to arrays
 that are there already, on all sides that can. Above 1, minigrad is the faster; beside copies, which move fewer bytes
-than relu's backward, it moves more bytes in a second.
+than relu's backward, it moves more bytes in a second. ``--only scaling`` tells what two threads are worth, of either.
 """
 
 from __future__ import annotations
@@ -340,6 +340,62 @@ def child(options):
             json.dump(report, file, indent=1)
 
 
+def multiply(side):
+    """For each number of threads that is read: the seconds of a product of 1024 x 1024 by 1024 x 1024 then."""
+    from minigrad.kernels import gemm, set_num_threads
+
+    rng, times = np.random.default_rng(0), 3
+    a, b = (rng.standard_normal((1024, 1024)).astype("f4") for _ in range(2))
+    run, use = gemm.matmul, set_num_threads
+    if side == "OpenBLAS":
+        from threadpoolctl import threadpool_limits
+
+        run, use = np.matmul, lambda threads: threadpool_limits(threads, user_api="blas")
+    print("ready", flush=True)
+    for line in sys.stdin:
+        use(int(line))
+        for _ in range(2):
+            wanted = run(a, b)
+        start = time.perf_counter()
+        for _ in range(times):
+            found = run(a, b)
+        print((time.perf_counter() - start) / times, flush=True)
+        assert np.array_equal(found, wanted)
+
+
+def scaling(rounds):
+    """What two threads are worth, of minigrad and of OpenBLAS: a process of each, which take turns on both cores."""
+    sides = ["minigrad", "OpenBLAS"]
+    try:
+        import threadpoolctl  # noqa: F401
+    except ImportError as error:
+        print(f"SKIPPED: OpenBLAS ({error})", file=sys.stderr)
+        sides.pop()
+    pipes, children = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}, {}
+    for side in sides:
+        command = [sys.executable, __file__, "--multiply", side]
+        children[side] = subprocess.Popen(command, env=environment(2), **pipes)
+        assert children[side].stdout.readline() == "ready\n"
+    ratios = {side: [] for side in sides}
+    for _ in range(rounds):
+        for side, child in children.items():
+            seconds = []
+            for threads in (1, 2):
+                print(threads, file=child.stdin, flush=True)
+                seconds.append(float(child.stdout.readline()))
+            ratios[side].append(seconds[0] / seconds[1])
+            time.sleep(0.1)  # until its threads sleep
+    for side, child in children.items():
+        child.communicate()
+        ratio, low, high = interval(ratios[side])
+        print(f"{side}: two threads {ratio:.2f} [{low:.2f}, {high:.2f}] of one at 1024x1024x1024, float32")
+
+
+def environment(threads):
+    """This process's, with so many threads for all that read it there."""
+    return {**os.environ, **{f"{n}_NUM_THREADS": str(threads) for n in ("OMP", "OPENBLAS", "MKL", "NUMBA", "MINIGRAD")}}
+
+
 def against(row):
     parts = []
     for name, side in row["sides"].items():
@@ -412,20 +468,23 @@ def main(argv=None):
     parser.add_argument("--plot", help="write a picture of them to this file")
     parser.add_argument("--threads", default="1,2", help="thread settings, each in a process of its own (1,2)")
     parser.add_argument("--rounds", type=int, default=21, help="rounds of all sides (21)")
-    parser.add_argument("--only", default="gemm,elementwise", help="parts to run")
+    parser.add_argument("--only", default="gemm,elementwise", help="parts to run: gemm, elementwise; or scaling")
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="leave PyTorch out of the GEMM table")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--multiply", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.child:
         return child(options)
+    if options.multiply:
+        return multiply(options.multiply)
+    if options.only == "scaling":
+        return scaling(options.rounds)
     reports = []
     for threads in options.threads.split(","):
-        names = ("OMP", "OPENBLAS", "MKL", "NUMBA", "MINIGRAD")
-        environment = {**os.environ, **{f"{name}_NUM_THREADS": threads for name in names}}
         out = f"{options.json or 'kernels'}.{threads}.part"
         command = [sys.executable, __file__, "--child", threads, "--json", out, "--rounds", str(options.rounds)]
         command += ["--only", options.only] + ([] if options.peers else ["--no-peers"])
-        subprocess.run(command, env=environment, check=True)
+        subprocess.run(command, env=environment(threads), check=True)
         with open(out, encoding="utf-8") as file:
             reports.append(json.load(file))
         os.remove(out)
