@@ -629,15 +629,31 @@ def _panels(
 
 
 @function
+def _take(turns: Any, stage: Any, stages: Any, panels: Any, last: Any) -> Any:
+    """The next panel that nobody has taken, as ``panels`` times its stage and its number; from ``stage`` on.
+
+    A stage's counter holds how many were taken from the first on, and above 32 bits from the last on, if ``last``.
+    """
+    while stage < stages:
+        before = atomic_add(turns, stage, 1 << 32 if last else 1)
+        low, high = before & 0xFFFFFFFF, before >> 32
+        if low + high < panels:
+            return stage * panels + (panels - 1 - high if last else low)
+        stage += 1
+    return stages * panels
+
+
+@function
 def _blocks(
     a: Any, m: Any, depth: Any, a_row: Any, a_k: Any, b: Any, n: Any, b_k: Any, b_col: Any, c: Any, c_row: Any,
-    bias: Any, biased: Any, turns: Any, kept: Any, own: Any, block: Any, deep: Any, row: Any,
+    bias: Any, biased: Any, turns: Any, kept: Any, own: Any, block: Any, deep: Any, row: Any, backwards: Any,
 ) -> None:  # fmt: skip
     """The same for large ones: of ``deep`` k, ``block`` rows of A stay in the second-level cache while panels pass.
 
-    Such a block is a *stage*. Several threads may call this at once with the same ``turns``, zeros at first: turns[0]
-    counts the panels of all stages, which they take one after the other, and turns[1 + j] the stages that panel j is
-    through. A thread that finds nothing left is done, and one that comes late finds less.
+    Such a block is a *stage*. Several threads may call this at once with the same ``turns``, zeros at first: for each
+    stage which panels are taken (:func:`_take`), and then for each panel how many stages it is through. A thread that
+    finds nothing left is done, and one that comes late finds less. ``backwards``: it takes the last panels first, so
+    that of two threads each meets the panels, and the columns of C, that its own cache holds.
 
     Rows of A are copied together, ``row`` apart, where they are not contiguous, or alias. A panel of B is, too, a part
     of it after each tile of the panel before it. ``own`` has room for two panels and a block of A; where there are
@@ -650,7 +666,9 @@ def _blocks(
     near = n * deep * itemsize(c) <= _NEAR
     p, p_row, p_k = a, a_row, a_k
     start = top = steps = rows = tiles = side = 0
-    stage, packed, last, turn = -1, -1, panels * blocks * parts(depth, deep), atomic_add(turns, 0, 1)
+    stages = blocks * parts(depth, deep)
+    through, stage, packed, last = offset(turns, stages), -1, -1, panels * stages
+    turn = _take(turns, 0, stages, panels, backwards)
     while turn < last:
         if turn // panels != stage:
             stage = turn // panels
@@ -667,17 +685,17 @@ def _blocks(
         at = turn % panels
         j = at * 2 * w
         cols = min(2 * w, n - j)
-        while atomic_read(turns, 1 + at) < stage:
+        while atomic_read(through, at) < stage:
             pass
         panel = offset(kept, at * size) if blocks > 1 else offset(own, side * size)
         if top == 0 and packed != turn:
             _pack(offset(b, start * b_k + j * b_col), b_k, b_col, cols, 0, steps, panel)
-        later = atomic_add(turns, 0, 1)
+        later = _take(turns, stage, stages, panels, backwards)
         next_at, next_stage = later % panels, later // panels
         next_j, next_start, next_top = next_at * 2 * w, next_stage // blocks * deep, next_stage % blocks * block
         next_steps, more = min(deep, depth - next_start), min(2 * w, n - next_j)
         next_panel = offset(kept, next_at * size) if blocks > 1 else offset(own, (1 - side) * size)
-        packs = later < last and next_top == 0 and (blocks == 1 or atomic_read(turns, 1 + next_at) >= next_stage)
+        packs = later < last and next_top == 0 and (blocks == 1 or atomic_read(through, next_at) >= next_stage)
         next_b, next_k, next_col = next_panel, 2 * w, 1
         if packs:
             next_b, next_k, next_col = offset(b, next_start * b_k + next_j * b_col), b_k, b_col
@@ -708,7 +726,7 @@ def _blocks(
             if packs:
                 _pack(next_b, next_k, next_col, more, done, stop, next_panel)
             done = stop
-        atomic_write(turns, 1 + at, stage + 1)
+        atomic_write(through, at, stage + 1)
         packed = later if packs else -1
         turn, side = later, 1 - side
 
@@ -720,14 +738,17 @@ def _clear(x: Any, n: Any) -> None:
         x[i] = 0
 
 
-@kernel("MMM*Ti*T*T*", ints=4, uses=[_panel])
+@kernel("MMM*Ti*T*T*", ints=5, uses=[_panel])
 def _blocked(
     a: Any, m: Any, depth: Any, a_row: Any, a_k: Any, b: Any, _b: Any, n: Any, b_k: Any, b_col: Any,
     c: Any, _m: Any, _n: Any, c_row: Any, _c: Any, bias: Any, turns: Any, kept: Any, own: Any,
-    biased: Any, block: Any, deep: Any, row: Any,
+    biased: Any, block: Any, deep: Any, row: Any, backwards: Any,
 ) -> None:  # fmt: skip
     """c = a b, plus bias if ``biased``, by :func:`_blocks`; the rows of c are contiguous."""
-    _blocks(a, m, depth, a_row, a_k, b, n, b_k, b_col, c, c_row, bias, biased != 0, turns, kept, own, block, deep, row)
+    _blocks(
+        a, m, depth, a_row, a_k, b, n, b_k, b_col, c, c_row, bias, biased != 0, turns, kept, own, block, deep, row,
+        backwards != 0,
+    )  # fmt: skip
 
 
 @kernel("MMM*T", ints=1, uses=[_panel])
@@ -763,7 +784,7 @@ def _matmul_batch(
 def _large(a: Array, b: Array, out: Array, bias: Array | None = None) -> None:
     """out = a b, plus bias, with room to copy blocks of both together, and by several threads.
 
-    They take panels of B in turn, or, where there are few, share the rows of A.
+    They take panels of B in turn, from both ends, or, where there are few, share the rows of A.
     """
     (m, n), k, dtype = out.shape, a.shape[1], a.dtype
     lanes, size = 2 * VECTOR_BYTES // dtype.itemsize, dtype.itemsize
@@ -779,7 +800,8 @@ def _large(a: Array, b: Array, out: Array, bias: Array | None = None) -> None:
         most = TALL if k <= _FLAT and a.strides[1] == size else min(most, _FEW)
     blocks = -(-rows // most)
     block = -(-rows // (blocks * TALL)) * TALL
-    turns = empty((-(-m // rows), 1 + panels), np.int64)
+    stages = -(-rows // block) * -(-k // deep)
+    turns = empty((-(-m // rows), stages + panels), np.int64)
     _clear[dtype](turns, turns.size)
     launches = []
     for start, shared in zip(range(0, m, rows), turns, strict=True):
@@ -787,10 +809,10 @@ def _large(a: Array, b: Array, out: Array, bias: Array | None = None) -> None:
         kept = (
             empty(panels * lanes * deep + lanes, dtype) if rows > block else None
         )  # some more, for its beginning is aligned
-        for _ in range(share if together else 1):
+        for number in range(share if together else 1):
             own = empty(2 * lanes * deep + block * row + lanes, dtype)
             added, known = z if bias is None else bias, own if kept is None else kept
-            launches.append((x, b, z, added, shared, known, own, bias is not None, block, deep, row))
+            launches.append((x, b, z, added, shared, known, own, bias is not None, block, deep, row, number % 2))
     if len(launches) == 1:
         _blocked[dtype](*launches[0])
     else:

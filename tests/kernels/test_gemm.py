@@ -303,19 +303,19 @@ def test_threads_take_panels_in_turn_or_share_rows_and_have_room(shape, turned, 
             assert m / share <= lengths[0] < m / share + gemm.TALL
             assert len({address_of(part.operands[4]) for part in parts}) == len(parts)
         assert len({address_of(part.operands[6]) for part in parts}) == len(parts)
-        assert clear.operands[0].size == clear.operands[1] == (1 + panels) * len(clear.operands[0])
+        assert clear.operands[0].size == clear.operands[1]
         pieces = 1 if k <= 832 else -(-k // 576)
         deep = k if pieces == 1 else next(d for d in range(16, 577, 16) if pieces * d >= k)
         row = next(r for r in range(deep + 16, deep + 48) if r % 16 == 0 and r * size % 4096)
         most = room_for // (deep * size)
         if n * deep * size <= 1 << 21:
             most = gemm.TALL if k <= 64 and not turned else min(most, few)
-        for part in parts:
+        for number, part in enumerate(parts):
             turns, kept, own, _, block = part.operands[4:9]
-            assert part.operands[9:] == (deep, row)
-            assert turns.shape == (1 + panels,)
+            assert part.operands[9:] == (deep, row, number % 2 if panels >= 4 * share else 0)
             assert block % gemm.TALL == 0
             blocks = -(-lengths[0] // most)
+            assert turns.shape == (-(-lengths[0] // block) * -(-k // deep) + panels,)
             assert lengths[0] / blocks <= block < lengths[0] / blocks + gemm.TALL
             assert own.size == 2 * lanes * deep + block * row + lanes
             if lengths[0] > block:
@@ -347,6 +347,31 @@ def test_a_last_part_that_is_no_longer_than_a_block_keeps_to_its_room(dtype, rng
         assert same(gemm.matmul(x, b), plain(a, b))
     assert made
     assert all((fence == 7).all() for fence in made)
+
+
+@kernel("i*i*", ints=4)
+def _taken(turns, found, stage, stages, panels, last):
+    found[0] = gemm._take(turns, stage, stages, panels, last != 0)
+
+
+@pytest.mark.parametrize("panels", [1, 2, 7])
+def test_panels_are_taken_from_both_ends(panels, rng):
+    """Each of each stage once, whoever asks, from the end that it asks for; then there is none."""
+    stages, take = 3, _taken[np.dtype(float)]
+    for order in ([0] * 30, [1] * 30, [0, 1] * 15, *rng.integers(2, size=(20, 30)).tolist()):
+        turns, found, taken, stage = np.zeros(stages, np.int64), np.zeros(1, np.int64), [], [0, 0]
+        for last in order:
+            take(turns, found, stage[last], stages, panels, last)
+            at, number = divmod(int(found[0]), panels)
+            if at == stages:
+                assert number == 0
+                break
+            stage[last] = at
+            left = {*range(panels)} - {n for s, n in taken if s == at}
+            assert number == (max(left) if last else min(left))
+            taken.append((at, number))
+        assert taken == sorted(taken, key=lambda x: x[0])
+        assert {*taken} == {(s, n) for s in range(stages) for n in range(panels)}
 
 
 @pytest.mark.parametrize("room", [1 << 14, 1 << 30])
