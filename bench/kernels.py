@@ -11,6 +11,7 @@ than relu's backward, it moves more bytes in a second. ``--only scaling`` tells 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import os
@@ -315,10 +316,15 @@ def elementwise_rows(threads, rounds):
                 yield {"function": name, "direction": direction, "place": place, "bytes": moved, "sides": row}
 
 
+def pin(cores):
+    """Keep this process to its first so many cores, where the system can."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:cores]))
+
+
 def child(options):
     threads = options.child
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:threads]))
+    pin(threads)
     from minigrad import kernels
 
     if hasattr(kernels, "set_num_threads"):
@@ -342,6 +348,7 @@ def child(options):
 
 def multiply(side):
     """For each number of threads that is read: the seconds of a product of 1024 x 1024 by 1024 x 1024 then."""
+    pin(2)
     from minigrad.kernels import gemm, set_num_threads
 
     rng, times = np.random.default_rng(0), 3
@@ -366,10 +373,8 @@ def multiply(side):
 def scaling(rounds):
     """What two threads are worth, of minigrad and of OpenBLAS: a process of each, which take turns on both cores."""
     sides = ["minigrad", "OpenBLAS"]
-    try:
-        import threadpoolctl  # noqa: F401
-    except ImportError as error:
-        print(f"SKIPPED: OpenBLAS ({error})", file=sys.stderr)
+    if importlib.util.find_spec("threadpoolctl") is None:
+        print("SKIPPED: OpenBLAS (threadpoolctl, which sets its threads, is not installed)", file=sys.stderr)
         sides.pop()
     pipes, children = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}, {}
     for side in sides:

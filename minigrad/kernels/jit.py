@@ -269,7 +269,8 @@ def _add_maker(module: ir.Module, dtype: np.dtype[Any], most: int) -> None:
     all of this at 16 x 16 x 16.
     """
     kernel = module.get_global("kernel")
-    array_type, number_type = (ir.GlobalVariable(module, ir.IntType(8), name) for name in ("PyArray_Type", dtype.name))
+    names = "PyArray_Type", f"numpy.{dtype.name}"
+    array_type, number_type = (ir.GlobalVariable(module, ir.IntType(8), name) for name in names)
     kind = ir.FunctionType(_POINTER, [_POINTER] * 2 + [ir.IntType(32)] + [_POINTER] * 3 + [ir.IntType(32), _POINTER])
     new = ir.Function(module, kind, "PyArray_NewFromDescr")
     own = module.get_global("Py_IncRef")
@@ -308,12 +309,13 @@ def _add_maker(module: ir.Module, dtype: np.dtype[Any], most: int) -> None:
     builder.ret(none)
 
 
-def _numpys(dtype: np.dtype[Any]) -> list[tuple[str, int]]:
+def _numpy_symbols(dtype: np.dtype[Any]) -> list[tuple[str, int]]:
     """What :func:`_add_maker` needs of NumPy, by name and address: as C extensions find it, in its table (2.0)."""
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.argtypes, get.restype = (ctypes.py_object, ctypes.c_char_p), ctypes.c_void_p
-    table = ctypes.cast(get(np._core._multiarray_umath._ARRAY_API, None), ctypes.POINTER(ctypes.c_int64))  # type: ignore[attr-defined]
-    return [("PyArray_Type", table[2]), ("PyArray_NewFromDescr", table[94]), (dtype.name, id(dtype))]
+    capsule = np._core._multiarray_umath._ARRAY_API  # type: ignore[attr-defined]  # its stubs leave it out
+    table = ctypes.cast(get(capsule, None), ctypes.POINTER(ctypes.c_int64))
+    return [("PyArray_Type", table[2]), ("PyArray_NewFromDescr", table[94]), (f"numpy.{dtype.name}", id(dtype))]
 
 
 @global_compiler_lock
@@ -430,7 +432,7 @@ class Kernel(dict[Any, Callable[..., None]]):
         for other in self.uses:
             llvm.add_symbol(other.symbol(dtype.name), other.address(dtype))
         if self.makes:
-            for name, address in _numpys(dtype):
+            for name, address in _numpy_symbols(dtype):
                 llvm.add_symbol(name, address)
         file = self._file(dtype)
         code = file and _read(file)
