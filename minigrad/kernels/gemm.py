@@ -35,6 +35,7 @@ from minigrad.kernels.simd import (
     atomic_add,
     atomic_read,
     atomic_write,
+    behind,
     first_lanes,
     fma,
     forget_memory,
@@ -48,6 +49,7 @@ from minigrad.kernels.simd import (
     parts,
     prefetch,
     scratch,
+    spread,
     store,
     turned,
     width,
@@ -69,6 +71,11 @@ _DEEP = DEPTH + 64
 TALL = 14 if VECTOR_BYTES == 64 else 6
 #: Vectors that the last few columns of C have room in, before they are put into their rows.
 _ASIDE = 256
+#: Last columns that fill so small a part of a vector, or less, may be worth turning rows of A for: 1.08 of the speed
+#: at 100 x 100 x 100, on an Emerald Rapids.
+_SHARE = 4
+#: Vectors of sums that a row of B passes along at once; one is for what reaches over.
+_SUMS = 257
 #: How many k a tile goes at once where its strides are known: else each counts and moves pointers, 4 instructions of
 #: the 24 of a short tile. Of a tall one they are 5 of 48: 1.02 of the speed, on an Emerald Rapids.
 _ROUND = 4 if VECTOR_BYTES == 64 else 8
@@ -92,6 +99,9 @@ _LINE, _ASK = 64, 16
 _TWICE = VECTOR_BYTES == 64
 #: Tiles of a block have so many rows at least, but for a few, which do not ask.
 _LOW = TALL - TALL // 4
+#: So many panels of B, or more, may be one more, so that their vectors lie in one line each: 1.03 to 1.1 of the speed
+#: at 16 x 16 x 2048, there.
+_MANY = 16
 #: Up to so many k C is the largest, and is written row by row, which takes half the time at 2048 x 8 x 2048, there.
 _FLAT = 64
 #: Rows so many bytes apart (or a multiple) fall into the same set of the first-level cache, which holds so many lines.
@@ -100,8 +110,8 @@ _ALIAS, _WAYS = 4096, 8
 _STRIDE = 16
 #: From so many multiplications on, a panel of B is read often enough, and B is far enough away, to work in blocks.
 _LARGE = 1 << 22
-#: Below so many, looking at the operands and making the result in Python takes 0.05 of the time and more.
-_SMALL = 1 << 17
+#: Below so many, looking at the operands and making the result in Python takes 0.03 of the time and more.
+_SMALL = 1 << 20
 #: Threads take panels in turn if there are so many for each, or one waits too long for the other in the end.
 _TURNS = 4
 #: So many for each thread: 0.3 ms, where waking one takes 0.05.
@@ -324,19 +334,30 @@ def _turn(typingctx: Any, b: Any, b_col: Any, cols: Any, panel: Any, row: Any) -
     return types.void(b, word, word, panel, word), codegen
 
 
-def _dots(groups: int) -> Any:
-    """The intrinsic for a matrix times a vector: the rows of one vector, maybe cut, or of more, which are whole."""
+def _dots(groups: int, abreast: bool) -> Any:
+    """The intrinsic for a matrix times a column, or several ``abreast``.
 
-    def dots(typingctx: Any, a: Any, a_row: Any, m: Any, b: Any, b_k: Any, c: Any, depth: Any) -> Any:
-        """c[i] = the chain of a[i * a_row + k] b[k * b_k] over k < ``depth``, for the i < ``m`` of the vectors."""
+    It takes the rows of one vector, maybe cut, or of more, which are whole.
+    """
+
+    def dots(
+        typingctx: Any, a: Any, a_row: Any, m: Any, b: Any, b_k: Any, b_col: Any, cols: Any, c: Any, c_col: Any,
+        depth: Any,
+    ) -> Any:  # fmt: skip
+        """c[i + j * c_col] = the chain of a[i * a_row + k] b[k * b_k + j * b_col] over k < ``depth``.
+
+        For the i < ``m`` of the vectors and the j < ``cols`` of the columns; further ones repeat the last of those.
+        """
         element, word = a.dtype, types.int64
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            a, a_row, m, b, b_k, c, depth = args
+            a, a_row, m, b, b_k, b_col, cols, c, c_col, depth = args
             kind, lanes, i64 = context.get_value_type(element), native(element), ir.IntType(64)
-            vector = ir.VectorType(kind, lanes)
+            vector, columns = ir.VectorType(kind, lanes), max(lanes // _SHARE, 1) if abreast else 1
             starts = [builder.mul(a_row, ir.Constant(i64, group * lanes)) for group in range(groups)]
             tops = [opaque(builder, builder.gep(a, [start])) for start in starts]
+            heads = _row_addresses(builder, b, b_col, cols, columns)
+            cells = [(group, j) for group in range(groups) for j in range(columns)]
 
             def rows(group: int, k: Any) -> list[Any]:
                 if groups == 1:
@@ -353,7 +374,7 @@ def _dots(groups: int) -> Any:
                     column = builder.insert_element(column, builder.load(address), ir.Constant(ir.IntType(32), lane))
                 return [column]
 
-            def chain(start: Any, totals: Any, columns: Callable[[list[Any]], list[Any]], stride: int) -> Any:
+            def chain(start: Any, totals: Any, turn: Callable[[list[Any]], list[Any]], stride: int) -> Any:
                 """Go on by ``stride`` k from ``start`` as far as ``depth`` allows: (k, totals)."""
                 before = builder.block
                 head, body, after = (builder.append_basic_block(name) for name in ("head", "k", "done"))
@@ -364,11 +385,12 @@ def _dots(groups: int) -> Any:
                 builder.cbranch(builder.icmp_signed("<=", following, depth), body, after)
                 builder.position_at_end(body)
                 places = [builder.mul(builder.add(k, ir.Constant(i64, i)), b_k) for i in range(stride)]
-                factors = [Term(builder, builder.load(builder.gep(b, [place]))) for place in places]
+                turns = [turn(rows(group, k)) for group in range(groups)]
                 results = []
-                for group, total in enumerate(running):
+                for (group, j), total in zip(cells, running, strict=True):
                     result = Term(builder, total)
-                    for column, factor in zip(columns(rows(group, k)), factors, strict=True):
+                    for column, place in zip(turns[group], places, strict=True):
+                        factor = Term(builder, builder.load(builder.gep(heads[j], [place])))
                         result = result.like(factor).call("fma", Term(builder, column), result)
                     results.append(result.value)
                 for phi, first, later in [(k, start, following), *zip(running, totals, results, strict=True)]:
@@ -379,21 +401,24 @@ def _dots(groups: int) -> Any:
                 return k, running
 
             zero = ir.Constant(vector, [0.0] * lanes)
-            k, totals = chain(ir.Constant(i64, 0), [zero] * groups, several, _STRIDE)
+            k, totals = chain(ir.Constant(i64, 0), [zero] * len(cells), several, _STRIDE)
             _, totals = chain(k, totals, one, 1)
-            for group, total in enumerate(totals):
-                first = ir.Constant(i64, group * lanes)
-                place = builder.bitcast(builder.gep(c, [first]), vector.as_pointer())
-                masked_store(builder, total, place, first_lanes(builder, builder.sub(m, first), lanes))
+            for (group, j), total in zip(cells, totals, strict=True):
+                first, column = ir.Constant(i64, group * lanes), ir.Constant(i64, j)
+                place = _at(builder, c, first, builder.mul(c_col, column))
+                with builder.if_then(builder.icmp_signed("<", column, cols)):
+                    mask = first_lanes(builder, builder.sub(m, first), lanes)
+                    masked_store(builder, total, builder.bitcast(place, vector.as_pointer()), mask)
             return context.get_dummy_value()
 
-        return types.void(a, word, word, b, word, c, word), codegen
+        return types.void(a, word, word, b, word, word, word, c, word, word), codegen
 
     return intrinsic(dots)
 
 
-#: The chains of one vector wait for each other's results; two fill the time, but twice the rows may not alias.
-_one_vector, _two_vectors = _dots(1), _dots(2)
+#: Chains wait for their own results: others fill the time, of more columns, if B has them, or of a second vector of
+#: rows, which must not alias the first.
+_few, _two_vectors = _dots(1, abreast=True), _dots(2, abreast=False)
 
 
 def _rows(vectors: int, share: int = 1, packed: bool = False) -> Any:
@@ -507,47 +532,78 @@ def _turned_copy(x: Any, x_col: Any, rows: Any, cols: Any, y: Any, y_row: Any) -
 
 
 @function
-def _sweep(a: Any, depth: Any, a_k: Any, b: Any, n: Any, b_k: Any, c: Any) -> None:
-    """c (n,) = a (depth,) b: four rows of B at a time, whole ones, pass along c, which stays in the cache meanwhile."""
-    w, four = width(c), depth // 4 * 4
-    for j in range(n):
-        c[j] = 0.0
-    for k in range(0, four, 4):
-        x, row0 = offset(a, k * a_k), offset(b, k * b_k)
-        x0, x1, x2, x3 = x[0], x[a_k], x[2 * a_k], x[3 * a_k]
-        row1, row2, row3 = offset(row0, b_k), offset(row0, 2 * b_k), offset(row0, 3 * b_k)
-        for j in range(0, n, w):
-            total = fma(x0, load(row0, j, n), load(c, j, n))
-            total = fma(x1, load(row1, j, n), total)
-            total = fma(x2, load(row2, j, n), total)
-            store(c, j, n, fma(x3, load(row3, j, n), total))
-    for k in range(four, depth):
-        x0, row0 = a[k * a_k], offset(b, k * b_k)
-        for j in range(0, n, w):
-            store(c, j, n, fma(x0, load(row0, j, n), load(c, j, n)))
+def stretch(n: Any, w: Any) -> Any:
+    """How many of n columns a row of B passes along at once: all, or parts alike, whose sums have room."""
+    times = (n - 1) // ((_SUMS - 1) * w) + 1
+    return (n - 1) // times + 1
 
 
 @function
-def _column(a: Any, m: Any, depth: Any, a_row: Any, b: Any, b_k: Any, c: Any) -> None:
-    """c (m,) = a (m, depth; rows contiguous) b (depth,)."""
+def _sweep(a: Any, depth: Any, a_k: Any, b: Any, n: Any, b_k: Any, c: Any) -> None:
+    """c (n,) = a (depth,) b, n at least a vector: eight rows of B at a time pass along the sums, a stretch of them.
+
+    Each vector of B lies in one line where its rows can be cut so, for 1.8 of the speed at 1 x 256 x 256, on an Emerald
+    Rapids. The first and the last may reach over others then: what both compute is the same.
+    """
+    w, whole = width(c), depth // 8 * 8
+    most, sums = stretch(n, w), scratch(c, _SUMS)
+    for first in range(0, n, most):
+        left, cols = offset(b, first), min(most, n - first)
+        early = behind(left) if b_k % w == 0 else 0
+        end = cols + early
+        for v in range(0, end, w):
+            store(sums, v, v + w, spread(0.0, load(sums, v, v + w)))
+        for k in range(0, whole, 8):
+            x, row0 = offset(a, k * a_k), offset(left, k * b_k)
+            x0, x1, x2, x3 = x[0], x[a_k], x[2 * a_k], x[3 * a_k]
+            x4, x5, x6, x7 = x[4 * a_k], x[5 * a_k], x[6 * a_k], x[7 * a_k]
+            row1, row2, row3 = offset(row0, b_k), offset(row0, 2 * b_k), offset(row0, 3 * b_k)
+            row4 = offset(row0, 4 * b_k)
+            row5, row6, row7 = offset(row4, b_k), offset(row4, 2 * b_k), offset(row4, 3 * b_k)
+            for v in range(0, end, w):
+                j = max(0, min(v - early, cols - w))
+                total = fma(x0, load(row0, j, j + w), load(sums, v, v + w))
+                total = fma(x1, load(row1, j, j + w), total)
+                total = fma(x2, load(row2, j, j + w), total)
+                total = fma(x3, load(row3, j, j + w), total)
+                total = fma(x4, load(row4, j, j + w), total)
+                total = fma(x5, load(row5, j, j + w), total)
+                total = fma(x6, load(row6, j, j + w), total)
+                store(sums, v, v + w, fma(x7, load(row7, j, j + w), total))
+        for k in range(whole, depth):
+            x0, row0 = a[k * a_k], offset(left, k * b_k)
+            for v in range(0, end, w):
+                j = max(0, min(v - early, cols - w))
+                store(sums, v, v + w, fma(x0, load(row0, j, j + w), load(sums, v, v + w)))
+        for v in range(0, end, w):
+            j = first + max(0, min(v - early, cols - w))
+            store(c, j, j + w, load(sums, v, v + w))
+
+
+@function
+def _columns(a: Any, m: Any, depth: Any, a_row: Any, b: Any, b_k: Any, b_col: Any, cols: Any, c: Any) -> None:
+    """c (cols, m) = the transpose of a (m, depth; rows contiguous) b (depth, cols)."""
     w, done = width(c), 0
-    while m - done >= 2 * w and not aliases(a, a_row):
-        _two_vectors(offset(a, done * a_row), a_row, m - done, b, b_k, offset(c, done), depth)
+    while cols == 1 and m - done >= 2 * w and not aliases(a, a_row):
+        _two_vectors(offset(a, done * a_row), a_row, m - done, b, b_k, 0, 1, offset(c, done), 0, depth)
         done += 2 * w
     while done < m:
-        _one_vector(offset(a, done * a_row), a_row, m - done, b, b_k, offset(c, done), depth)
+        _few(offset(a, done * a_row), a_row, m - done, b, b_k, b_col, cols, offset(c, done), m, depth)
         done += w
 
 
 @function
-def aside(m: Any, n: Any, w: Any, a_row: Any, a_k: Any) -> Any:
+def aside(m: Any, depth: Any, n: Any, w: Any, a_row: Any, a_k: Any) -> Any:
     """How many of the last columns of C are computed aside: so few that vectors of ``w`` of them are mostly empty.
 
-    A vector of rows takes their place: of A as it lies where its columns are contiguous, else turned, for one column.
+    A vector of rows takes their place: of A as it lies where its columns are contiguous, else turned, for fewer
+    columns: of several, if what is left of k beside whole strides, which is turned one by one, is little.
     """
     few = n % (2 * w)
-    narrow = few <= w // 2 if a_row == 1 else few == 1 and a_k == 1
-    return few if narrow and m >= w // 2 and few * m <= _ASIDE * w else 0
+    most = w // 2
+    if a_row != 1:
+        most = 0 if a_k != 1 else max(w // _SHARE, 1) if 16 * (depth % _STRIDE) <= depth else 1
+    return few if few <= most and m >= w // 2 and few * m <= _ASIDE * w else 0
 
 
 @function
@@ -569,7 +625,7 @@ def _multiply(
     """
     if n == 1:
         if a_k == 1:
-            _column(a, m, depth, a_row, b, b_k, c)
+            _columns(a, m, depth, a_row, b, b_k, 0, 1, c)
         else:
             _panels(b, 1, depth, b_col, b_k, a, m, a_k, a_row, c, m, c, False)
         if biased:
@@ -577,14 +633,14 @@ def _multiply(
                 c[i] += bias[0]
         return
     w = width(c)
-    few = aside(m, n, w, a_row, a_k)
+    few = aside(m, depth, n, w, a_row, a_k)
     if few:
         n -= few
         last, y = offset(b, n * b_col), scratch(c, _ASIDE)
         if a_row == 1:
             _panels(last, few, depth, b_col, b_k, a, m, a_k, 1, y, m, c, False)
         else:
-            _column(a, m, depth, a_row, last, b_k, y)
+            _columns(a, m, depth, a_row, last, b_k, b_col, few, y)
         for i in range(m):
             for j in range(few):
                 c[i * c_row + n + j] = y[j * m + i] + bias[n + j] if biased else y[j * m + i]
@@ -613,8 +669,10 @@ def _panels(
     if a_k == 1 and aliases(a, a_row):
         tiles = parts(step, _WAYS)
         step = parts(step, tiles)
-    for j in range(0, n, 2 * w):
-        cols = min(2 * w, n - j)
+    early = behind(b) if b_col == 1 and b_k % w == 0 and n >= _MANY * 2 * w else 0
+    for v in range(-early, n, 2 * w):
+        j = max(v, 0)
+        cols = min(v + 2 * w, n) - j
         for start in range(0, max(depth, 1), DEPTH):
             steps = min(DEPTH, depth - start)
             rows_of_b, row = offset(b, start * b_k + j * b_col), b_k
@@ -819,6 +877,15 @@ def _large(a: Array, b: Array, out: Array, bias: Array | None = None) -> None:
         POOL.run([_blocked.unlocked(*launch) for launch in launches])
 
 
+def _in_blocks(m: int, k: int, n: int, size: int) -> bool:
+    """Whether a product of numbers of so many bytes works in blocks: it is large, and each panel is used often enough.
+
+    Half as often is, where B is far, as panels are asked for there: 1.3 to 1.9 of the speed at 32 x 1024 x 1024.
+    """
+    rows = _PACK_ROWS if k * n * size < _NEAR else _PACK_ROWS // 2
+    return m >= rows and m * k * n >= _LARGE and n > 1
+
+
 def matmul(a: Array, b: Array) -> Array:
     """(..., m, k) times (..., k, n), batch axes broadcast, any strides: a new C-contiguous (..., m, n)."""
     if (made := _product[a.itemsize](a, b)) is not None:
@@ -830,7 +897,7 @@ def matmul(a: Array, b: Array) -> Array:
     if k != depth:
         raise ValueError("the shapes disagree")
     out = empty((m, n), dtype := a.dtype)
-    if m >= _PACK_ROWS and m * k * n >= _LARGE and n > 1:
+    if _in_blocks(m, k, n, dtype.itemsize):
         _large(a, b, out)
     else:
         _product[dtype](a, b, out)
@@ -862,7 +929,7 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Array:
         out = empty((*shape[:-1], n), dtype)
         x, c = x.reshape(m, k), out.reshape(m, n)
     bias = b if b is None or b.flags.c_contiguous else b.copy()
-    if m >= _PACK_ROWS and m * k * n >= _LARGE and n > 1:
+    if _in_blocks(m, k, n, dtype.itemsize):
         _large(x, w.T, c, bias)
     elif bias is None:
         _gemm[dtype](x, w.T, c, c, 0)

@@ -693,6 +693,17 @@ def offset(typingctx: Any, p: Any, elements: Any) -> Any:
 
 
 @intrinsic
+def behind(typingctx: Any, p: Any) -> Any:
+    """How many elements p lies behind a place that is ``VECTOR_BYTES`` aligned."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place = builder.and_(builder.ptrtoint(args[0], _I64), ir.Constant(_I64, VECTOR_BYTES - 1))
+        return builder.udiv(place, ir.Constant(_I64, p.dtype.bitwidth // 8))
+
+    return types.int64(p), codegen
+
+
+@intrinsic
 def aligned(typingctx: Any, p: Any) -> Any:
     """The first place at or behind p that is ``VECTOR_BYTES`` aligned: vectors from there lie in one line each."""
 

@@ -71,15 +71,31 @@ def test_rows_that_few_sets_do_not_hold_are_told(dtype):
 
 
 def test_how_many_columns_are_computed_aside():
-    """For vectors of 8: at most 4 of the last 16 where A's columns are contiguous, or 1 where its rows are."""
+    """For vectors of 8: at most 4 of the last 16 where A's columns are contiguous; where its rows are, 2, or 1."""
     room = gemm._ASIDE * 8
     for m, n, a_row, a_k, few in (
         (4, 16, 1, 9, 0), (4, 17, 1, 9, 1), (4, 20, 1, 9, 4), (4, 21, 1, 9, 0), (4, 36, 1, 9, 4), (3, 17, 1, 9, 0),
-        (4, 24, 1, 9, 0), (4, 25, 1, 9, 0), (4, 16, 9, 1, 0), (4, 17, 9, 1, 1), (4, 18, 9, 1, 0), (4, 33, 9, 1, 1),
+        (4, 24, 1, 9, 0), (4, 25, 1, 9, 0), (4, 16, 9, 1, 0), (4, 17, 9, 1, 1), (4, 18, 9, 1, 2), (4, 19, 9, 1, 0),
         (3, 17, 9, 1, 0), (4, 17, 9, 2, 0), (room, 17, 9, 1, 1), (room + 1, 17, 9, 1, 0), (room // 4, 20, 1, 9, 4),
-        (1, 1, 1, 1, 0), (room // 4 + 1, 20, 1, 9, 0), (4, 18, 1, 1, 2),
+        (1, 1, 1, 1, 0), (room // 4 + 1, 20, 1, 9, 0), (4, 18, 1, 1, 2), (4, 33, 9, 1, 1),
     ):  # fmt: skip
-        assert gemm.aside.py_func(m, n, 8, a_row, a_k) == few, (m, n, a_row, a_k)
+        assert gemm.aside.py_func(m, 16, n, 8, a_row, a_k) == few, (m, n, a_row, a_k)
+    for depth, few in ((239, 0), (255, 2), (17, 2), (18, 0), (31, 0), (32, 2), (34, 2), (35, 0), (100, 2), (0, 2)):
+        assert gemm.aside.py_func(4, depth, 18, 8, 9, 1) == few, depth
+        assert gemm.aside.py_func(4, depth, 17, 8, 9, 1) == 1
+        assert gemm.aside.py_func(4, depth, 20, 8, 1, 9) == 4
+    assert [gemm.aside.py_func(4, 16, w, 4, 9, 1) for w in (9, 10, 11)] == [1, 0, 0]
+
+
+def test_how_many_columns_a_row_passes_along():
+    """Few times, alike, and the sums have room, though the first vector may begin before them."""
+    room = gemm._SUMS * 8
+    for n in (1, 9, room - 9, room - 8, room - 7, room, 2 * room - 16, 2 * room - 15, 10 * room, 12345):
+        most = gemm.stretch.py_func(n, 8)
+        times = -(-n // most)
+        assert most + 7 <= room - 1
+        assert (times - 1) * (room - 8) < n
+        assert n - (times - 1) * most > most - times
 
 
 def test_how_far_a_tile_of_few_rows_reaches():
@@ -147,10 +163,11 @@ def test_the_plain_loop_keeps_the_promise(dtype, rng):
 # too many for it; and every edge of each.
 WAYS = [
     (1, 40, 600), (1, 43, 90), (2, 33, 257), (2, 600, 5), (3, 7, 200), (40, 33, 1), (5, 1, 1), (17, 600, 1),
-    (70, 50, 1), (70, 1024, 1), (31, 5, 33), (60, 1030, 50), (15, 1024, 16), (33, 2048, 3), (16, 16, 2048),
-    (70, 9, 4096), (200, 200, 200), (61, 700, 150), (150, 600, 77), (300, 1024, 40), (60, 1153, 80), (71, 66, 128),
-    (240, 1024, 64), (5, 43, 200), (6, 600, 97), (4, 33, 129), (40, 70, 33), (65, 65, 65), (100, 30, 36), (20, 7, 4),
-    (9, 1, 3), (7, 20, 33), (3, 20, 33), (1020, 5, 36), (1030, 5, 36), (4096, 2, 33), (4110, 2, 33), (9000, 2, 33),
+    (70, 50, 1), (70, 1024, 1), (1, 19, 4200), (1, 8, 4170), (100, 100, 100), (35, 64, 34), (20, 33, 35),
+    (18, 16, 2), (31, 5, 33), (60, 1030, 50), (15, 1024, 16), (33, 2048, 3), (16, 16, 2048), (70, 9, 4096),
+    (200, 200, 200), (61, 700, 150), (150, 600, 77), (300, 1024, 40), (60, 1153, 80), (71, 66, 128), (240, 1024, 64),
+    (5, 43, 200), (6, 600, 97), (4, 33, 129), (40, 70, 33), (65, 65, 65), (100, 30, 36), (20, 7, 4), (9, 1, 3),
+    (7, 20, 33), (3, 20, 33), (1020, 5, 36), (1030, 5, 36), (4096, 2, 33), (4110, 2, 33), (9000, 2, 33),
 ]  # fmt: skip
 
 
@@ -169,6 +186,18 @@ def test_every_way_through_gives_the_same_chain(shape, layout, dtype, rng):
     assert same(gemm.matmul(np.stack([a, a]), b)[1], want)
 
 
+@pytest.mark.parametrize("columns", [33, 48, 64, 100, 4160])
+def test_a_row_times_a_matrix_wherever_it_lies(columns, dtype, rng):
+    """Vectors that lie in one line each begin earlier, or later; a row beside the next, or with others between."""
+    a = rng.standard_normal((1, 21)).astype(dtype)
+    for pitch in (columns, columns + 5, -(-columns // 64) * 64):
+        room = rng.standard_normal(21 * pitch + 64).astype(dtype)
+        for first in range(0, 64, 1 if columns < 99 else 13):
+            b = room[first : first + 21 * pitch].reshape(21, pitch)[:, :columns]
+            for k in (21, 16, 7):
+                assert same(gemm.matmul(a[:, :k], b[:k]), plain(a[:, :k], b[:k]))
+
+
 @pytest.mark.parametrize("n", [3, 7, 13, 29, 32])
 def test_tiles_of_every_height(n, dtype, rng):
     b, bias = rng.standard_normal((11, n)).astype(dtype), rng.standard_normal(n).astype(dtype)
@@ -182,7 +211,7 @@ def test_tiles_of_every_height(n, dtype, rng):
 def test_small_products_are_made_at_once(dtype, rng):
     """The array is like any other, whatever the layouts, and nothing is kept of it or of its operands."""
     make, kept, fresh = gemm._product[dtype.itemsize], sys.getrefcount(None), np.empty(1)
-    for m, k, n in ((1, 1, 1), (16, 16, 16), (5, 7, 3), (3, 0, 4), (0, 3, 4), (4, 3, 0), (50, 51, 51)):
+    for m, k, n in ((1, 1, 1), (16, 16, 16), (5, 7, 3), (3, 0, 4), (0, 3, 4), (4, 3, 0), (101, 102, 101)):
         a, b = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
         for x in layouts(a):
             for y in layouts(b):
@@ -215,8 +244,8 @@ def test_what_is_not_made_at_once(dtype, rng):
         assert make(a, np.ones(shape, dtype)) is None
         with pytest.raises(ValueError, match="disagree"):
             gemm.matmul(a, np.ones(shape, dtype))
-    assert make(np.ones((64, 32), dtype), np.ones((32, 64), dtype)) is None
-    assert make(np.ones((64, 32), dtype), np.ones((32, 63), dtype)).shape == (64, 63)
+    assert make(np.ones((128, 64), dtype), np.ones((64, 128), dtype)) is None
+    assert make(np.ones((128, 64), dtype), np.ones((64, 127), dtype)).shape == (128, 127)
     assert gemm._product[2](a.astype("f2"), a.astype("f2")) is None
     assert same(gemm.matmul(a.view(Own), a), plain(a, a))
     with pytest.raises((MemoryError, ValueError)):
@@ -249,7 +278,7 @@ def test_the_linear_rule_hands_over_arrays_alone(monkeypatch):
 
 
 def test_from_where_on_products_work_in_blocks(monkeypatch):
-    """From 2^22 multiplications on, where there are rows enough for a panel to be used often, and several columns."""
+    """From 2^22 multiplications on, where a panel is used often, or half as often and B is far, and has columns."""
     seen = []
     for name in ("_large", "_product", "_gemm", "_linear_vjp"):
         run = functools.partial(lambda name, *_: seen.append(name), name)
@@ -257,7 +286,9 @@ def test_from_where_on_products_work_in_blocks(monkeypatch):
     rows = gemm._PACK_ROWS
     for m, k, n, large in (
         (64, 256, 256, True), (64, 256, 255, False), (128, 128, 256, True), (rows, 1024, 256, True),
-        (rows - 1, 1024, 256, False), (1 << 12, 1 << 10, 1, False), (1 << 11, 1 << 10, 2, True),
+        (rows - 1, 1024, 255, False), (1 << 12, 1 << 10, 1, False), (1 << 11, 1 << 10, 2, True),
+        (rows // 2, 1024, 512, True), (rows // 2, 2048, 256, True), (rows // 2 - 1, 1024, 2048, False),
+        (rows - 1, 512, 511, False), (rows - 1, 512, 512, True),
     ):  # fmt: skip
         x, w, g = np.empty((m, k)), np.empty((n, k)), np.empty((m, n))
         gemm.matmul(x, w.T)
@@ -339,6 +370,7 @@ def test_a_last_part_that_is_no_longer_than_a_block_keeps_to_its_room(dtype, rng
 
     for name, value in {"_THREAD": 1, "_BLOCK": room, "_NEAR": 0, "_LARGE": 1, "_TURNS": 100, "empty": fenced}.items():
         monkeypatch.setattr(gemm, name, value)
+    monkeypatch.setitem(gemm._product, dtype.itemsize, lambda a, b: None)
     m = 6 * tall + tall // 2
     a, b = rng.standard_normal((m, 60)).astype(dtype), rng.standard_normal((60, 90)).astype(dtype)
     monkeypatch.setattr(POOL, "size", 4)
