@@ -861,20 +861,27 @@ def _large(a: Array, b: Array, out: Array, bias: Array | None = None) -> None:
     stages = -(-rows // block) * -(-k // deep)
     turns = empty((-(-m // rows), stages + panels), np.int64)
     _clear[dtype](turns, turns.size)
-    launches = []
+    recorded = not isinstance(dtype, np.dtype)  # then the room is planned, as all memory is
+    launches, rooms = [], []
+
+    def room(count: int) -> Array:
+        """Some more numbers than so many, for the beginning is aligned."""
+        rooms.append(empty(count + lanes, dtype) if recorded else POOL.borrow(count + lanes, dtype))
+        return rooms[-1]
+
     for start, shared in zip(range(0, m, rows), turns, strict=True):
         x, z = a[start : start + rows], out[start : start + rows]
-        kept = (
-            empty(panels * lanes * deep + lanes, dtype) if rows > block else None
-        )  # some more, for its beginning is aligned
+        kept = room(panels * lanes * deep) if rows > block else None
         for number in range(share if together else 1):
-            own = empty(2 * lanes * deep + block * row + lanes, dtype)
+            own = room(2 * lanes * deep + block * row)
             added, known = z if bias is None else bias, own if kept is None else kept
             launches.append((x, b, z, added, shared, known, own, bias is not None, block, deep, row, number % 2))
     if len(launches) == 1:
         _blocked[dtype](*launches[0])
     else:
         POOL.run([_blocked.unlocked(*launch) for launch in launches])
+    if not recorded:
+        POOL.give_back(rooms)
 
 
 def _in_blocks(m: int, k: int, n: int, size: int) -> bool:

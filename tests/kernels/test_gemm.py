@@ -357,20 +357,20 @@ def test_threads_take_panels_in_turn_or_share_rows_and_have_room(shape, turned, 
 
 def test_a_last_part_that_is_no_longer_than_a_block_keeps_to_its_room(dtype, rng, monkeypatch):
     """Rows are cut for 4 threads into three parts of two tiles and one of half a tile; a block of A is a tile."""
-    tall, made, make = gemm.TALL, [], np.empty
+    tall, made = gemm.TALL, []
     room = tall * 60 * dtype.itemsize
 
-    def fenced(shape, dtype=float):
-        if np.dtype(dtype).kind != "f" or isinstance(shape, tuple):
-            return make(shape, dtype)
-        memory = make(shape + 40_000, dtype)
-        memory[shape:] = 7
-        made.append(memory[shape:])
-        return memory[:shape]
+    def fenced(size, dtype):
+        memory = np.empty(size + 40_000, dtype)
+        memory[size:] = 7
+        made.append(memory[size:])
+        return memory[:size]
 
-    for name, value in {"_THREAD": 1, "_BLOCK": room, "_NEAR": 0, "_LARGE": 1, "_TURNS": 100, "empty": fenced}.items():
+    for name, value in {"_THREAD": 1, "_BLOCK": room, "_NEAR": 0, "_LARGE": 1, "_TURNS": 100}.items():
         monkeypatch.setattr(gemm, name, value)
     monkeypatch.setitem(gemm._product, dtype.itemsize, lambda a, b: None)
+    monkeypatch.setattr(POOL, "borrow", fenced)
+    monkeypatch.setattr(POOL, "give_back", lambda rooms: None)
     m = 6 * tall + tall // 2
     a, b = rng.standard_normal((m, 60)).astype(dtype), rng.standard_normal((60, 90)).astype(dtype)
     monkeypatch.setattr(POOL, "size", 4)

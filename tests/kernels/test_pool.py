@@ -55,6 +55,54 @@ def test_large_products_are_shared_and_small_ones_are_not(rng, monkeypatch):
     assert shares == [2]
 
 
+def test_room_is_lent_again(dtype, monkeypatch):
+    """To one at a time, for any numbers; what is too small is let go, and what is too large to be kept."""
+    monkeypatch.setattr(pool.POOL, "_rooms", [])
+    monkeypatch.setattr(pool, "_KEPT", 8000)
+    borrow, give_back, rooms = pool.POOL.borrow, pool.POOL.give_back, pool.POOL._rooms
+    one, other = borrow(500, dtype), borrow(1000, dtype)
+    assert (one.shape, other.shape, one.dtype, other.dtype) == ((500,), (1000,), dtype, dtype)
+    assert one.flags.aligned
+    assert not np.shares_memory(one, other)
+    give_back([one, other])
+    assert [room.nbytes for room in rooms] == [one.nbytes, other.nbytes]
+    again = borrow(1000, dtype)
+    assert np.shares_memory(again, other)
+    assert borrow(501, dtype).base.nbytes == 501 * dtype.itemsize
+    assert rooms == []
+    give_back([again, one])
+    assert borrow(3, dtype).shape == (3,)
+    give_back([np.empty(8000, np.uint8)[:8], np.empty(8001, np.uint8)[:8]])
+    assert [room.nbytes for room in rooms] == [again.nbytes, 8000]
+
+
+def test_products_work_in_room_that_is_lent(dtype, rng, monkeypatch):
+    """Each part in its own, and the next product in the same, unless something was interrupted in it."""
+    monkeypatch.setattr(pool.POOL, "_rooms", [])
+    monkeypatch.setattr(gemm, "_BLOCK", 1 << 16)  # several blocks, so that all panels are kept
+    a, b = rng.standard_normal((600, 500)).astype(dtype), rng.standard_normal((500, 400)).astype(dtype)
+    for threads in (1, 2):
+        set_num_threads(threads)
+        want = [gemm.matmul(a, b) for _ in range(3)].pop()  # by then all room is large enough for any part
+        rooms = [*pool.POOL._rooms]
+        assert len(rooms) == 1 + threads
+        for room in rooms:
+            room[:] = 255  # NaN
+        assert same(gemm.matmul(a, b), want)
+        assert same(gemm.linear(a, b.T.copy()), want)
+        assert {*map(id, rooms)} == {*map(id, pool.POOL._rooms)}
+
+    def interrupted(parts):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pool.POOL, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            gemm.matmul(a, b)
+    assert pool.POOL._rooms == []
+    assert same(gemm.matmul(a, b), want)
+
+
 def test_many_callers_and_a_pool_that_changes_meanwhile(rng, eager):
     a, b = rng.standard_normal((200, 300)), rng.standard_normal((300, 150))
     set_num_threads(1)
