@@ -13,6 +13,7 @@ import pytest
 from minigrad.kernels import elementwise as ew
 from minigrad.kernels import gemm, loss, random, update
 from minigrad.kernels import reduction as rd
+from minigrad.kernels.pool import POOL
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no mprotect")
 
@@ -37,6 +38,10 @@ def fence(request, monkeypatch):
     """``fence(x)``: a fenced copy. What is multiplied, and room for blocks, is fenced, too."""
     for module in (gemm, loss):
         monkeypatch.setattr(module, "empty", lambda shape, dtype: fenced(shape, dtype, request.param))
+    monkeypatch.setattr(POOL, "borrow", lambda size, dtype: fenced((size,), dtype, request.param))
+    monkeypatch.setattr(POOL, "give_back", lambda rooms: None)
+    for size in (4, 8):
+        monkeypatch.setitem(gemm._product, size, lambda a, b: None)  # what makes results that are not fenced
 
     def copy(x):
         y = fenced(x.shape, x.dtype, request.param)
@@ -50,6 +55,7 @@ PRODUCTS = [
     (1, 40, 600), (2, 33, 257), (3, 7, 200), (17, 16, 1), (70, 50, 1), (70, 1024, 1), (31, 5, 33), (15, 17, 16),
     (33, 2048, 3), (150, 605, 77), (170, 1025, 49), (300, 300, 64), (300, 300, 65),
     (5, 43, 200), (6, 33, 97), (40, 70, 33), (100, 30, 36), (20, 7, 4), (512, 3, 33),
+    (1, 9, 8201), (35, 16, 35), (16, 16, 1),
 ]  # fmt: skip
 
 
