@@ -261,10 +261,10 @@ def turned(builder: Any, kind: Any, addresses: list[Any], count: int) -> list[An
 
     def blended(pieces: Any) -> Any:
         """The same for four pieces of 16 bytes, each spread from memory over its place."""
-        spread = [shuffle(piece, piece, [j % chunk for j in range(lanes)]) for piece in pieces]
-        total = spread[0]
+        wide = [shuffle(piece, piece, [j % chunk for j in range(lanes)]) for piece in pieces]
+        total = wide[0]
         for i in (1, 2, 3):
-            total = builder.select(_opaque_mask(builder, [j // chunk == i for j in range(lanes)]), spread[i], total)
+            total = builder.select(_opaque_mask(builder, [j // chunk == i for j in range(lanes)]), wide[i], total)
         return total
 
     read = []
