@@ -418,7 +418,7 @@ def _dots(groups: int, abreast: bool) -> Any:
 
 #: Chains wait for their own results: others fill the time, of more columns, if B has them, or of a second vector of
 #: rows, which must not alias the first.
-_few, _two_vectors = _dots(1, abreast=True), _dots(2, abreast=False)
+_abreast, _two_vectors = _dots(1, abreast=True), _dots(2, abreast=False)
 
 
 def _rows(vectors: int, share: int = 1, packed: bool = False) -> Any:
@@ -588,7 +588,7 @@ def _columns(a: Any, m: Any, depth: Any, a_row: Any, b: Any, b_k: Any, b_col: An
         _two_vectors(offset(a, done * a_row), a_row, m - done, b, b_k, 0, 1, offset(c, done), 0, depth)
         done += 2 * w
     while done < m:
-        _few(offset(a, done * a_row), a_row, m - done, b, b_k, b_col, cols, offset(c, done), m, depth)
+        _abreast(offset(a, done * a_row), a_row, m - done, b, b_k, b_col, cols, offset(c, done), m, depth)
         done += w
 
 

@@ -720,16 +720,10 @@ def behind(typingctx: Any, p: Any) -> Any:
     return types.int64(p), codegen
 
 
-@intrinsic
-def aligned(typingctx: Any, p: Any) -> Any:
+@function
+def aligned(p: Any) -> Any:
     """The first place at or behind p that is ``VECTOR_BYTES`` aligned: vectors from there lie in one line each."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        place = builder.add(builder.ptrtoint(args[0], _I64), ir.Constant(_I64, VECTOR_BYTES - 1))
-        place = builder.and_(place, ir.Constant(_I64, -VECTOR_BYTES))
-        return builder.inttoptr(place, args[0].type)
-
-    return p(p), codegen
+    return offset(p, -behind(p) % width(p))
 
 
 @intrinsic(prefer_literal=True)
